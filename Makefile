@@ -1,0 +1,38 @@
+# Two commands for a new machine: `make demo` and `make test`. They need Python 3.11 or newer, nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+help:  ## List the commands.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --editable .
+	@touch $@
+
+demo: $(VENV)/.installed  ## Follow one real job from start to end (DATABASE_URL chooses the database).
+	$(BIN)/python -m example.demo
+
+test: $(VENV)/.installed  ## Run every test that needs no system package.
+	$(BIN)/python -m pytest -q
+	DATABASE_URL=sqlite:///.cache/test.sqlite3 $(BIN)/python -m pytest -q -m "not postgresql"
+
+check: $(VENV)/.installed  ## Lint, types, layers, migrations.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+bench: $(VENV)/.installed  ## Measure draining and idle pickup (takes some minutes).
+	$(BIN)/python -m benchmarks.drain
+	$(BIN)/python -m benchmarks.pickup
+
+.PHONY: help demo test check bench

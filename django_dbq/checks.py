@@ -1,0 +1,64 @@
+"""System checks of JOBS and DBQ. Their ids are stable; docs/reference/checks.md lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+from django.utils.module_loading import import_string
+
+from django_dbq import conf
+from django_dbq.engine.workflow import Problem, Workflow
+
+_JOBS_IDS = {"type": "dbq.E001", "unknown": "dbq.E002", "value": "dbq.E003"}
+_DBQ_IDS = {"type": "dbq.E011", "unknown": "dbq.E012", "value": "dbq.E013"}
+
+
+@register("django_dbq")
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Check that JOBS and DBQ can be used, and that every path in them imports."""
+    found, problems = conf.parse_jobs(getattr(settings, "JOBS", {}))
+    messages = [_message(problem, _JOBS_IDS) for problem in problems]
+    for entry in found.values():
+        messages += _unusable_paths(entry)
+    _, problems = conf.parse_options(getattr(settings, "DBQ", {}))
+    return messages + [_message(problem, _DBQ_IDS) for problem in problems]
+
+
+def _message(problem: Problem, ids: dict[str, str]) -> CheckMessage:
+    return Error(str(problem), id=ids[problem.kind])
+
+
+def _unusable_paths(entry: Workflow) -> Iterator[CheckMessage]:
+    where = f"JOBS[{entry.name!r}]"
+    for index, task in enumerate(entry.tasks):
+        yield from _unusable(f"{where}['tasks'][{index}]", task.path)
+        for key in ("on", "not_on"):
+            for path in getattr(task.retry, key):
+                yield from _not_an_exception(f"{where}['tasks'][{index}]['retry'][{key!r}]", path)
+    for hook in ("creation_hook", "pre_task_hook", "post_task_hook", "failure_hook"):
+        path = getattr(entry, hook)
+        if path is not None:
+            yield from _unusable(f"{where}[{hook!r}]", path)
+
+
+def _unusable(where: str, path: str) -> Iterator[CheckMessage]:
+    try:
+        function = import_string(path)
+    except Exception as error:
+        yield Error(f"{where}: {path!r} does not import: {type(error).__name__}: {error}", id="dbq.E004")
+        return
+    if not callable(function):
+        yield Error(f"{where}: {path!r} is not callable", id="dbq.E005")
+
+
+def _not_an_exception(where: str, path: str) -> Iterator[CheckMessage]:
+    try:
+        found = import_string(path if "." in path else f"builtins.{path}")
+    except Exception as error:
+        yield Error(f"{where}: {path!r} does not import: {type(error).__name__}: {error}", id="dbq.E004")
+        return
+    if not (isinstance(found, type) and issubclass(found, BaseException)):
+        yield Error(f"{where}: {path!r} is not an exception class", id="dbq.E006")

@@ -1,0 +1,121 @@
+"""The settings JOBS and DBQ as typed values, read when asked for and never at import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from django_dbq.engine.workflow import Problem, Workflow, parse
+from django_dbq.exceptions import SettingsError, UnknownJob, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The DBQ setting. Every option has a default; docs/reference/settings.md lists them."""
+
+    ATOMIC_TASKS: bool = False
+    BACKLOG_MAX: int = 500
+    BACKLOG_SECONDS: float = 0.05
+    DATABASE_RETRY_SECONDS: float = 300.0
+    LEASE_SECONDS: float = 30.0
+    LOST_ATTEMPTS_MAX: int = 3
+    PARK_SECONDS: float = 60.0
+    POLL_INTERVAL_SECONDS: float = 1.0
+    WORKSPACE_BYTES_MAX: int = 1_048_576
+
+
+_LEAST = {
+    "BACKLOG_MAX": 1,
+    "BACKLOG_SECONDS": 0,
+    "DATABASE_RETRY_SECONDS": 0,
+    "LEASE_SECONDS": 1,
+    "LOST_ATTEMPTS_MAX": 1,
+    "PARK_SECONDS": 0.1,
+    "POLL_INTERVAL_SECONDS": 0.01,
+    "WORKSPACE_BYTES_MAX": 2,
+}
+
+_cache: dict[str, Any] = {}
+
+
+def options() -> Options:
+    """Return the engine's options. Raises SettingsError when DBQ cannot be used."""
+    if "DBQ" not in _cache:
+        found, problems = parse_options(getattr(settings, "DBQ", {}))
+        if found is None:
+            raise SettingsError([str(problem) for problem in problems])
+        _cache["DBQ"] = found
+    return _cache["DBQ"]  # type: ignore[no-any-return]
+
+
+def workflows() -> dict[str, Workflow]:
+    """Return the workflows of JOBS by name. Raises SettingsError when JOBS cannot be used."""
+    if "JOBS" not in _cache:
+        found, problems = parse_jobs(getattr(settings, "JOBS", {}))
+        if problems:
+            raise SettingsError([str(problem) for problem in problems])
+        _cache["JOBS"] = found
+    return _cache["JOBS"]  # type: ignore[no-any-return]
+
+
+def workflow(name: str) -> Workflow:
+    """Return the workflow called `name`. Raises UnknownJob, naming the nearest."""
+    known = workflows()
+    try:
+        return known[name]
+    except (KeyError, TypeError):
+        raise UnknownJob(name, known) from None
+
+
+def task_paths() -> frozenset[str]:
+    """Return every task path that stands in JOBS: the only paths of a row that may be imported."""
+    if "paths" not in _cache:
+        _cache["paths"] = frozenset(path for entry in workflows().values() for path in entry.plan)
+    return _cache["paths"]  # type: ignore[no-any-return]
+
+
+def parse_jobs(value: Any) -> tuple[dict[str, Workflow], list[Problem]]:
+    """Read a value of the JOBS setting; return what could be read and every problem."""
+    if not isinstance(value, dict):
+        message = f"must be a dictionary of job names, not {type(value).__name__}"
+        return {}, [Problem("type", "JOBS", message)]
+    found, problems = {}, []
+    for name, entry in value.items():
+        entry, faults = parse(name, entry)
+        problems += faults
+        if entry is not None:
+            found[name] = entry
+    return found, problems
+
+
+def parse_options(value: Any) -> tuple[Options | None, list[Problem]]:
+    """Read a value of the DBQ setting; return the options, or None, and every problem."""
+    if not isinstance(value, dict):
+        return None, [Problem("type", "DBQ", f"must be a dictionary, not {type(value).__name__}")]
+    known = {field.name: type(field.default) for field in fields(Options)}
+    problems = []
+    for key, given in value.items():
+        where = f"DBQ[{key!r}]"
+        if key not in known:
+            hint = nearest(str(key), known)
+            extra = f"Did you mean {hint!r}?" if hint else f"Known: {', '.join(known)}."
+            problems.append(Problem("unknown", "DBQ", f"has no option {key!r}. {extra}"))
+            continue
+        wanted = (int, float) if known[key] is float else known[key]
+        if not isinstance(given, wanted) or (known[key] is not bool and isinstance(given, bool)):
+            noun = {bool: "True or False", int: "a whole number", float: "a number"}[known[key]]
+            problems.append(Problem("type", where, f"must be {noun}, not {given!r}"))
+        elif key in _LEAST and not _LEAST[key] <= given < float("inf"):
+            problems.append(Problem("value", where, f"must be at least {_LEAST[key]:g}, not {given!r}"))
+    return (None, problems) if problems else (Options(**value), [])
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting in ("JOBS", "DBQ"):
+        _cache.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_dbq.conf")

@@ -1,0 +1,1 @@
+"""The rules. Pure functions and values: no Django, no clock, no input or output."""

@@ -1,0 +1,34 @@
+"""What a task may return to steer its job. `Retry` and `Abort`, which are raised, are in exceptions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Return from a task: run the same task again in `delay_seconds`; no attempt is used."""
+
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Return from a task: the job is COMPLETE now; tasks that would follow do not run.
+
+    `result` replaces `job.result` unless it is None.
+    """
+
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoTo:
+    """Return from a task: the job goes on at `task`, a path in this job's own list.
+
+    Of a path that stands more than once, the next one after the present task is
+    meant, or else the first.
+    """
+
+    task: str

@@ -1,0 +1,216 @@
+"""The transition table: from a job and the outcome of one attempt to the row's next values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from django_dbq.engine.retry import RetryPolicy
+from django_dbq.engine.workflow import locate
+
+
+class State(enum.StrEnum):
+    """Where a job is in its life."""
+
+    NEW = "NEW"
+    READY = "READY"
+    PROCESSING = "PROCESSING"
+    STOPPING = "STOPPING"
+    WAITING = "WAITING"
+    COMPLETE = "COMPLETE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+DUE_STATES = (State.NEW, State.READY)
+HELD_STATES = (State.PROCESSING, State.STOPPING)
+FINISHED_STATES = (State.COMPLETE, State.FAILED, State.CANCELLED)
+
+
+class JobView(Protocol):
+    """What the rules read of a job."""
+
+    id: Any
+    claim: int
+    name: str
+    next_task: str
+    position: int
+    attempt: int
+    lost_attempts: int
+    prior_state: str  # NEW or READY: the state that the claim found.
+
+
+# Outcomes: what one attempt, or a claim that never became one, came to.
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The task returned."""
+
+    kind = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The task returned Finish: the job is complete."""
+
+    kind = "finish"
+
+
+@dataclass(frozen=True, slots=True)
+class WentTo:
+    """The task returned GoTo."""
+
+    task: str
+    kind = "goto"
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    """The task returned Snooze."""
+
+    delay_seconds: float
+    kind = "snooze"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt raised. `delay_seconds` is the wait the task asked for; None: the policy's."""
+
+    error: str
+    may_retry: bool = True
+    delay_seconds: float | None = None
+    kind = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The job's workers died too often."""
+
+    error: str
+    kind = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """This worker may not or cannot import the task: nothing ran."""
+
+    error: str
+    delay_seconds: float
+    kind = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The worker claimed the job and did not begin or did not finish it, by its own choice."""
+
+    kind = "given_back"
+
+
+Outcome = Done | Finished | WentTo | Snoozed | Failed | Lost | Parked | GivenBack
+
+
+@dataclass(slots=True)
+class Run:
+    """One attempt, for the history. Times are seconds counted back from the record."""
+
+    task: str
+    position: int
+    attempt: int
+    outcome: str
+    began: float  # time.monotonic() of this process
+    seconds: float
+    error: str | None = None
+    changes: str | None = None  # JSON text
+
+
+@dataclass(slots=True)
+class Transition:
+    """The change of one row, guarded by `claim`. None leaves a column as it is."""
+
+    job_id: Any
+    claim: int
+    state: State
+    next_task: str
+    position: int
+    attempt: int
+    lost_attempts: int
+    outcome: str
+    delay_seconds: float | None = None
+    error: str | None = None
+    workspace: str | None = None  # JSON text
+    result: str | None = None  # JSON text
+    hold: bool = False  # The same worker goes on with the next task under the next claim.
+    run: Run | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED_STATES
+
+    def keep(self) -> None:
+        """Make this READY job stay with its worker: its next attempt begins under the next claim."""
+        assert self.goes_on
+        self.hold, self.state, self.attempt = True, State.PROCESSING, self.attempt + 1
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the job could run again at once."""
+        return self.state is State.READY and self.delay_seconds is None
+
+
+def decide(
+    job: JobView, outcome: Outcome, plan: Sequence[str], retry: RetryPolicy, chance: float
+) -> Transition:
+    """Return the transition that `outcome` causes.
+
+    `plan` is the job's list of tasks, `retry` the policy of the present task, and
+    `chance` a random number in [0, 1) for its jitter.
+    """
+
+    def to(state: State, **changed: Any) -> Transition:
+        values = {
+            "next_task": job.next_task,
+            "position": job.position,
+            "attempt": job.attempt,
+            "lost_attempts": job.lost_attempts,
+        }
+        return Transition(job.id, job.claim, state, **{**values, **changed}, outcome=outcome.kind)
+
+    def begin(index: int) -> Transition:
+        return to(State.READY, next_task=plan[index], position=index, attempt=0, lost_attempts=0)
+
+    match outcome:
+        case Done():
+            if job.position + 1 < len(plan):
+                return begin(job.position + 1)
+            return to(State.COMPLETE, next_task="")
+        case Finished():
+            return to(State.COMPLETE, next_task="")
+        case WentTo(task):
+            index = locate(plan, job.position + 1, task)
+            if index is None:
+                return to(
+                    State.FAILED,
+                    error=f"GoTo({task!r}): this job's tasks are {', '.join(plan)}",
+                )
+            return begin(index)
+        case Snoozed(delay_seconds):
+            return to(State.READY, attempt=job.attempt - 1, delay_seconds=delay_seconds)
+        case Failed(error, may_retry, wanted):
+            delay = retry.delay(job.attempt - job.lost_attempts, chance)
+            if delay is None or not may_retry:
+                return to(State.FAILED, error=error)
+            return to(State.READY, error=error, delay_seconds=delay if wanted is None else wanted)
+        case Lost(error):
+            return to(State.FAILED, error=error)
+        case Parked(error, delay_seconds):
+            return to(
+                State(job.prior_state),
+                attempt=job.attempt - 1,
+                error=error,
+                delay_seconds=delay_seconds,
+            )
+        case GivenBack():
+            return to(State(job.prior_state), attempt=job.attempt - 1)

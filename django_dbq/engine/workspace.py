@@ -1,0 +1,86 @@
+"""A workspace as JSON text: written strictly, with the key at fault named, and compared."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from django_dbq.exceptions import WorkspaceError
+
+_SUSPECT = re.compile(r"\\u(?:0000|d[89a-f])", re.IGNORECASE)
+
+
+def encode(
+    value: Any,
+    *,
+    encoder: type[json.JSONEncoder],
+    bytes_max: int,
+    what: str = "workspace",
+) -> str:
+    """Return `value` as ASCII JSON text.
+
+    Raises WorkspaceError, naming the key, for what the encoder cannot write, for
+    NaN and infinity, for NUL and lone surrogates (no database here stores them as
+    JSON), and for text over `bytes_max`.
+    """
+    try:
+        text = json.dumps(value, cls=encoder, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        for path, part in _leaves(value, what):
+            try:
+                json.dumps(part, cls=encoder, allow_nan=False)
+            except (TypeError, ValueError) as fault:
+                raise WorkspaceError(f"{path}: {fault}") from error
+        raise WorkspaceError(f"{what}: {error or type(error).__name__}") from error
+    if len(text) > bytes_max:
+        raise WorkspaceError(
+            f"{what} is {len(text):,} bytes as JSON; at most {bytes_max:,} are kept"
+            ' (DBQ["WORKSPACE_BYTES_MAX"]). Store the data elsewhere and keep its key here.'
+        )
+    if _SUSPECT.search(text):
+        for path, part in _leaves(value, what):
+            if isinstance(part, str) and not storable(part):
+                raise WorkspaceError(
+                    f"{path}: holds a NUL or half a surrogate pair, which JSON columns refuse"
+                )
+    return text
+
+
+def storable(text: str) -> bool:
+    """Tell whether a database can keep `text`: no NUL, no lone surrogate."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def printable(text: str) -> str:
+    """Return `text` with what no database can keep replaced by a question mark."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what a task did to the top level of its workspace, or None for nothing.
+
+    The form is {"set": {key: new value}, "unset": [key]}, either part left out when empty.
+    """
+    put = {k: v for k, v in after.items() if k not in before or before[k] != v}
+    gone = [k for k in before if k not in after]
+    found = {"set": put} if put else {}
+    return {**found, "unset": gone} if gone else found or None
+
+
+def _leaves(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if depth > 50:
+        return
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if not isinstance(key, (str, int, float, bool, type(None))):
+                raise WorkspaceError(f"{path}: the key {key!r} is not a string")
+            if isinstance(key, str) and not storable(key):
+                raise WorkspaceError(f"{path}: the key {key!r} holds a NUL or half a surrogate pair")
+            yield from _leaves(part, f"{path}[{key!r}]", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, part in enumerate(value):
+            yield from _leaves(part, f"{path}[{index}]", depth + 1)
+    else:
+        yield path, value

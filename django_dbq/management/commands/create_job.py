@@ -1,0 +1,60 @@
+"""manage.py create_job: parse, then one call."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from django_dbq.exceptions import DBQError
+from django_dbq.models import Job
+
+
+class Command(BaseCommand):
+    help = "Create a job, for debugging, and print its id."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", nargs="?", help="a name in JOBS")
+        parser.add_argument("--queue_name", "--queue-name", help="the queue it waits under")
+        parser.add_argument("--workspace", metavar="JSON", help="a JSON object")
+        parser.add_argument("--priority", type=int, help="higher runs earlier")
+        parser.add_argument("--run_after", "--run-after", metavar="TIME", help="not before this ISO 8601 time")
+        parser.add_argument("--database", help="the database to create it in")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not options["name"]:
+            raise CommandError("Which job? Give a name that JOBS has.")
+        values: dict[str, Any] = {"name": options["name"], "workspace": _workspace(options["workspace"])}
+        if options["queue_name"]:
+            values["queue_name"] = options["queue_name"]
+        if options["priority"] is not None:
+            values["priority"] = options["priority"]
+        if options["run_after"]:
+            values["run_after"] = _time(options["run_after"])
+        try:
+            job = Job.objects.using(options["database"]).create(**values)
+        except DBQError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(str(job.id))
+
+
+def _workspace(text: str | None) -> Any:
+    if text is None:
+        return {}
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"--workspace is not JSON: {error}") from error
+
+
+def _time(text: str) -> Any:
+    try:
+        moment = parse_datetime(text)
+    except ValueError as error:
+        raise CommandError(f"--run_after {text!r}: {error}") from error
+    if moment is None:
+        raise CommandError(f"--run_after {text!r} is not an ISO 8601 time such as 2026-01-31T18:00:00Z")
+    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment

@@ -1,0 +1,95 @@
+"""manage.py worker: parse, then one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import router
+
+from django_dbq import conf
+from django_dbq.exceptions import SettingsError
+from django_dbq.management.logs import log_to_stderr
+from django_dbq.models import Job
+from django_dbq.worker.runner import Runner
+from django_dbq.worker.settings import WorkerSettings
+from django_dbq.worker.supervisor import Supervisor
+
+
+class Command(BaseCommand):
+    help = "Run jobs from one or more queues."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("queue_name", nargs="*", default=["default"], help="queues to serve (default)")
+        parser.add_argument("--database", help="the database that holds the jobs")
+        parser.add_argument("--processes", type=_positive, default=1, help="worker processes to run")
+        parser.add_argument("--threads", type=_positive, default=1, help="tasks at once in each process")
+        parser.add_argument("--burst", action="store_true", help="run what is due, then exit")
+        parser.add_argument("--max-jobs", type=_positive, help="exit (be replaced) after this many jobs")
+        parser.add_argument("--reload", action="store_true", help="restart when code changes (development)")
+        parser.add_argument(
+            "--rate_limit",
+            "--rate-limit",
+            nargs="?",
+            type=float,
+            default=0.0,
+            const=1.0,
+            metavar="SECONDS",
+            help="start at most one task in this many seconds",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="say what would run, and exit")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        names = options["queue_name"]
+        settings = WorkerSettings(
+            using=options["database"] or router.db_for_write(Job),
+            queue_names=(names,) if isinstance(names, str) else tuple(dict.fromkeys(names)),
+            threads=options["threads"],
+            burst=options["burst"],
+            max_jobs=options["max_jobs"],
+            rate_limit_seconds=options["rate_limit"] or 0.0,
+        )
+        try:
+            conf.workflows()
+            conf.options()
+        except SettingsError as error:
+            raise CommandError(f"The worker does not start; settings are at fault:\n{error}") from error
+        queues = ", ".join(f'"{name}"' for name in settings.queue_names)
+        limit = f" with at most one task in {settings.rate_limit_seconds:g} s"
+        self.stdout.write(
+            f"Starting job worker for queue{'s' if len(settings.queue_names) > 1 else ''} {queues}"
+            + (limit if settings.rate_limit_seconds else "")
+        )
+        if options["dry_run"]:
+            return
+        log_to_stderr()
+        if options["reload"]:
+            self._run_reloading(settings)
+        elif options["processes"] > 1:
+            _exit(Supervisor(settings, options["processes"]).run())
+        else:
+            _exit(Runner(settings).run())
+
+    def _run_reloading(self, settings: WorkerSettings) -> None:
+        import atexit
+
+        from django.utils import autoreload
+
+        def work() -> None:
+            runner = Runner(settings)
+            atexit.register(runner.give_back)
+            runner.run()
+
+        autoreload.run_with_reloader(work)
+
+
+def _exit(code: int) -> None:
+    if code:
+        raise SystemExit(code)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number

@@ -1,0 +1,309 @@
+"""The rows: a job, and one row for each attempt at one of its tasks."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connections, models, router
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from django_dbq import conf
+from django_dbq.engine.lifecycle import DUE_STATES, State
+from django_dbq.engine.workflow import JOB_NAME_MAX, QUEUE_NAME_MAX, TASK_PATH_MAX
+from django_dbq.engine.workspace import encode
+from django_dbq.exceptions import WorkspaceError
+
+DEFAULT_DELETE_JOBS_AFTER_HOURS = 24
+
+_uuid7_lock = threading.Lock()
+_uuid7_last = 0
+
+
+def uuid7() -> uuid.UUID:
+    """Return a time-ordered UUID (RFC 9562, version 7), growing within this process."""
+    global _uuid7_last
+    fresh = (time.time_ns() // 1_000_000) << 74 | int.from_bytes(os.urandom(10), "big") >> 6
+    with _uuid7_lock:
+        # Within a millisecond, or when the clock was set back a little, count up instead.
+        behind = _uuid7_last - fresh
+        if 0 <= behind < 10_000 << 74:
+            fresh = _uuid7_last + 1
+        _uuid7_last = fresh
+    stamp, rest = fresh >> 74, fresh & ((1 << 74) - 1)
+    return uuid.UUID(int=stamp << 80 | 0x7 << 76 | (rest >> 62) << 64 | 0b10 << 62 | rest & ((1 << 62) - 1))
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    """Jobs, created by the rules however many are created at once."""
+
+    def bulk_create(self, objs: Iterable[Job], *args: Any, **kwargs: Any) -> list[Job]:
+        """Insert many jobs in one statement; creation hooks run for each, before it."""
+        jobs = list(objs)
+        for job in jobs:
+            job._make_ready()
+        created = super().bulk_create(jobs, *args, **kwargs)
+        _announce(self.db, jobs)
+        return created
+
+    def to_process(self, queue_name: str) -> JobQuerySet:
+        """Return the due jobs of a queue, in claim order, to be locked in a transaction."""
+        alias = self.select_for_update().db
+        skip = connections[alias].features.has_select_for_update_skip_locked
+        return self.select_for_update(skip_locked=skip).filter(
+            models.Q(run_after__isnull=True) | models.Q(run_after__lte=timezone.now()),
+            queue_name=queue_name,
+            state__in=DUE_STATES,
+        )
+
+
+class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[misc]
+    """`Job.objects`."""
+
+    def get_ready_or_none(self, queue_name: str, max_retries: int = 3) -> Job | None:
+        """Return the next due job of a queue, locked, or None; call it in a transaction.
+
+        `max_retries` is accepted from callers of the original package: a claim that
+        skips locked rows has no deadlock to retry.
+        """
+        return self.to_process(queue_name).first()  # type: ignore[no-any-return]
+
+    def delete_old(self, hours: float | None = None) -> int:
+        """Delete finished jobs created more than `hours` ago (24; 0 means all); return how many."""
+        from django_dbq.store import get_store
+
+        age = DEFAULT_DELETE_JOBS_AFTER_HOURS if hours is None else hours
+        before = timezone.now() - datetime.timedelta(hours=age)
+        return get_store(self._db or router.db_for_write(Job)).prune(before)
+
+
+class Job(models.Model):
+    """One run of a workflow named in JOBS.
+
+    The engine owns the columns from `position` on; `save()` never writes those of a
+    row that exists.
+    """
+
+    class STATES(models.TextChoices):
+        NEW = "NEW"
+        READY = "READY"
+        PROCESSING = "PROCESSING"
+        STOPPING = "STOPPING"
+        WAITING = "WAITING"
+        COMPLETE = "COMPLETE"
+        FAILED = "FAILED"
+        CANCELLED = "CANCELLED"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    created = models.DateTimeField(auto_now_add=True, db_index=True)
+    modified = models.DateTimeField(auto_now=True)
+    name = models.CharField(max_length=JOB_NAME_MAX)
+    state = models.CharField(max_length=20, choices=STATES.choices, default=STATES.NEW)
+    next_task = models.CharField(max_length=TASK_PATH_MAX, blank=True)
+    workspace = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    queue_name = models.CharField(max_length=QUEUE_NAME_MAX, default="default")
+    priority = models.SmallIntegerField(default=0)
+    run_after = models.DateTimeField(null=True, blank=True)  # The earliest time of the next attempt.
+
+    staged = models.BooleanField(default=True, db_default=True)  # False while run_after is ahead.
+    position = models.IntegerField(default=0, db_default=0)  # Of next_task in the plan.
+    plan = models.JSONField(null=True, blank=True)  # The task list as it was at creation.
+    attempt = models.IntegerField(default=0, db_default=0)  # Starts of the present task.
+    lost_attempts = models.IntegerField(default=0, db_default=0)  # Those whose worker died.
+    claim = models.BigIntegerField(default=0, db_default=0)  # The fence: one number an attempt.
+    claimed_by = models.CharField(max_length=120, null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    started = models.DateTimeField(null=True, blank=True)
+    finished = models.DateTimeField(null=True, blank=True)
+    result = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
+    error = models.TextField(null=True, blank=True)  # Of the last attempt that failed.
+
+    objects = JobManager()
+
+    # Set by the worker that runs this instance.
+    prior_state: str
+    recorded_workspace: str | None  # JSON text
+    spent: bool = False  # Lost too often: only to be failed.
+    _writer: Callable[[Job], None] | None = None
+    _loaded: tuple[str, str] | None = None
+
+    # What callers may change on a row that exists.
+    _OWN_FIELDS: ClassVar = ("name", "workspace", "queue_name", "priority", "run_after", "staged", "modified")
+
+    class Meta:
+        ordering: ClassVar = ["-priority", "created"]
+        indexes: ClassVar = [
+            models.Index(
+                "staged",
+                "queue_name",
+                models.F("priority").desc(),
+                Coalesce("run_after", "created"),
+                "id",
+                name="dbq_job_claim",
+                condition=models.Q(state__in=[state.value for state in DUE_STATES]),
+            ),
+            models.Index(
+                fields=["run_after"], name="dbq_job_stage", condition=models.Q(staged=False)
+            ),
+            models.Index(
+                fields=["lease_until"], name="dbq_job_lease", condition=models.Q(lease_until__isnull=False)
+            ),
+        ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not args and "name" in kwargs:
+            # The workflow's own queue and priority are defaults of its jobs.
+            entry = conf.workflows().get(kwargs["name"])
+            if entry is not None:
+                kwargs.setdefault("queue_name", entry.queue_name)
+                kwargs.setdefault("priority", entry.priority)
+        super().__init__(*args, **kwargs)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.pk} ({self.state})"
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Any, values: Any) -> Job:
+        job = super().from_db(db, field_names, values)
+        known = job.__dict__
+        job._loaded = (known.get("state", ""), known.get("next_task", ""))
+        return job
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Create the job, or write what a caller may change of it.
+
+        Inside a task this writes workspace and result now, guarded by the claim, and
+        raises LeaseLost when the job is no longer this worker's.
+
+        Raises UnknownJob and WorkspaceError when creating, before anything is written.
+        """
+        if self._writer is not None:
+            return self._writer(self)
+        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        if self._state.adding:
+            self._make_ready()
+            super().save(*args, **kwargs)
+            self._loaded = (self.state, self.next_task)
+            return _announce(using, [self])
+        if kwargs.get("update_fields") is None and not kwargs.get("force_insert"):
+            kwargs["update_fields"] = self._changed_fields()
+        self.staged = self._is_due()
+        if "run_after" in (kwargs.get("update_fields") or ()):
+            kwargs["update_fields"] = {*kwargs["update_fields"], "staged"}
+        super().save(*args, **kwargs)
+        self._loaded = (self.state, self.next_task)
+        _announce(using, [self])
+
+    def _changed_fields(self) -> list[str]:
+        deferred = self.get_deferred_fields()
+        own = [name for name in self._OWN_FIELDS if name not in deferred]
+        for name, loaded in zip(("state", "next_task"), self._loaded or ("", ""), strict=True):
+            if name not in deferred and getattr(self, name) != loaded:
+                own.append(name)
+        return own
+
+    def _make_ready(self) -> None:
+        """Make this new job ready to insert: first task, plan, creation hook, checks."""
+        entry = conf.workflow(self.name)
+        self.plan = list(entry.plan)
+        self.next_task = entry.plan[0]
+        self.position = 0
+        if self.workspace is None:
+            self.workspace = {}
+        if entry.creation_hook:
+            import_string(entry.creation_hook)(self)
+        encode_workspace(self.workspace)
+        self.staged = self._is_due()
+
+    def _is_due(self) -> bool:
+        return self.run_after is None or self.run_after <= timezone.now()
+
+    @staticmethod
+    def get_queue_depths(*, exclude_future_jobs: bool = False, using: str | None = None) -> dict[str, int]:
+        """Return the number of waiting jobs by queue; a queue with none has no key."""
+        waiting = Job.objects.using(using).filter(state__in=DUE_STATES)
+        if exclude_future_jobs:
+            waiting = waiting.filter(
+                models.Q(run_after__isnull=True) | models.Q(run_after__lte=timezone.now())
+            )
+        rows = waiting.values_list("queue_name").order_by("queue_name").annotate(models.Count("pk"))
+        return dict(rows)
+
+
+Job.STATES.COMPLETED = Job.STATES.COMPLETE  # type: ignore[attr-defined]  # A TextChoices refuses aliases.
+
+
+class TaskRun(models.Model):
+    """One attempt at one task of a job, written with the record of its outcome."""
+
+    # Without a database constraint: checking it would lock the job's row on each insert,
+    # and would keep workers of the original package from deleting old jobs.
+    job = models.ForeignKey(
+        Job, on_delete=models.CASCADE, db_constraint=False, db_index=False, related_name="runs"
+    )
+    claim = models.BigIntegerField()
+    task = models.CharField(max_length=TASK_PATH_MAX)
+    position = models.IntegerField()
+    attempt = models.IntegerField()
+    worker = models.CharField(max_length=120)
+    started = models.DateTimeField()
+    finished = models.DateTimeField()
+    outcome = models.CharField(max_length=20)
+    error = models.TextField(null=True)  # With the traceback.
+    changes = models.JSONField(null=True)  # {"set": {key: value}, "unset": [key]} of the workspace.
+
+    class Meta:
+        ordering: ClassVar = ["job", "claim"]
+        constraints: ClassVar = [
+            # An attempt is recorded once, whatever happens: the database holds that.
+            models.UniqueConstraint(fields=["job", "claim"], name="dbq_taskrun_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task} #{self.attempt} ({self.outcome})"
+
+
+def encode_workspace(workspace: Any) -> str:
+    """Return `workspace` as JSON text. Raises WorkspaceError naming what is wrong."""
+    if not isinstance(workspace, dict):
+        kind = type(workspace).__name__
+        raise WorkspaceError(f"workspace must be a dictionary (a JSON object), not {kind}")
+    return encode(
+        workspace, encoder=DjangoJSONEncoder, bytes_max=conf.options().WORKSPACE_BYTES_MAX
+    )
+
+
+def encode_result(result: Any) -> str:
+    """Return a job's result as JSON text. Raises WorkspaceError naming what is wrong."""
+    return encode(
+        result,
+        encoder=DjangoJSONEncoder,
+        bytes_max=conf.options().WORKSPACE_BYTES_MAX,
+        what="result",
+    )
+
+
+def decode_workspace(text: str | None) -> dict[str, Any]:
+    """Return the workspace that `text` holds; a row without one has an empty workspace."""
+    return json.loads(text) if text else {}
+
+
+def _announce(using: str, jobs: Sequence[Job]) -> None:
+    """Wake the workers that serve these jobs' queues once the caller's transaction commits."""
+    from django_dbq.store import get_store
+
+    names = {job.queue_name for job in jobs if job.staged and job.state in DUE_STATES}
+    if names:
+        get_store(using).announce(names)
+
+
+assert [*Job.STATES.values] == [*State]

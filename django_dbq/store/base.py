@@ -1,0 +1,128 @@
+"""The interface of a store. One instance serves one database; it keeps no state of a job."""
+
+from __future__ import annotations
+
+import datetime
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django_dbq.engine.lifecycle import GivenBack, State, Transition, decide
+from django_dbq.engine.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from django_dbq.models import Job
+
+STAGE_BATCH = 1_000
+RESCUE_BATCH = 100
+PRUNE_BATCH = 1_000
+
+# What delete_old removes; STOPPING only where no lease is held: those are the original's.
+PRUNED_STATES = (State.COMPLETE, State.FAILED, State.CANCELLED)
+
+
+class Store(ABC):
+    """Every statement of the engine, for one database.
+
+    Time is the database's clock; `now` replaces it where a caller passes one (tests
+    under freezegun). What carries a claim is guarded by it: a row whose claim has
+    moved on is left alone and is missing from the answer.
+    """
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+
+    def prepare_session(self) -> None:
+        """Set up the present connection for the engine's own statements."""
+
+    def announce(self, queue_names: Collection[str]) -> None:
+        """Wake the workers of these queues once the present transaction commits."""
+
+    @abstractmethod
+    def claim(
+        self,
+        queue_names: Sequence[str],
+        *,
+        worker: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime.datetime | None = None,
+    ) -> list[Job]:
+        """Take up to `limit` due jobs for `worker`, in claim order, and count an attempt of each."""
+
+    @abstractmethod
+    def record(
+        self,
+        transitions: Sequence[Transition],
+        *,
+        worker: str,
+        lease_seconds: float,
+        now: datetime.datetime | None = None,
+    ) -> set[Any]:
+        """Write transitions and their history in one statement; return the ids that were still held.
+
+        A transition with `hold` keeps the job for `worker` under the next claim number,
+        with its next attempt counted.
+        """
+
+    @abstractmethod
+    def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:
+        """Write the workspace and result of a running job; tell whether it was still held."""
+
+    @abstractmethod
+    def extend(
+        self, jobs: Collection[Job], *, worker: str, lease_seconds: float, stopping: bool = False
+    ) -> set[Any]:
+        """Renew the leases of held jobs; return the ids that were still held.
+
+        `stopping` shows them as STOPPING: their worker was asked to exit.
+        """
+
+    @abstractmethod
+    def stage(self, *, now: datetime.datetime | None = None) -> int:
+        """Make waiting jobs whose time has come visible to claims; return how many."""
+
+    @abstractmethod
+    def rescue(
+        self,
+        *,
+        worker: str,
+        lease_seconds: float,
+        lost_attempts_max: int,
+        now: datetime.datetime | None = None,
+    ) -> tuple[int, list[Job]]:
+        """Take back jobs whose lease ran out.
+
+        Return how many are READY again, and those that were lost too often: these are
+        now held by `worker`, which has to fail them.
+        """
+
+    @abstractmethod
+    def _prune_batch(self, before: datetime.datetime) -> int:
+        """Delete up to PRUNE_BATCH finished jobs created before `before`, with their history."""
+
+    def prune(self, before: datetime.datetime) -> int:
+        """Delete finished jobs created before `before`, a bounded batch at a time; return how many."""
+        total = 0
+        while deleted := self._prune_batch(before):
+            total += deleted
+        return total
+
+    def recorded(self, transitions: Iterable[Transition], *, worker: str) -> set[Any]:
+        """Return the ids whose transition an earlier try has written, though its answer was lost."""
+        from django_dbq.models import TaskRun
+
+        claims = {transition.job_id: transition.claim for transition in transitions}
+        runs = TaskRun.objects.using(self.using).filter(job__in=claims, worker=worker)
+        written = runs.exclude(outcome="lost").values_list("job_id", "claim")
+        return {job_id for job_id, claim in written if claims[job_id] == claim}
+
+    def release(
+        self, jobs: Iterable[Job], *, worker: str, now: datetime.datetime | None = None
+    ) -> set[Any]:
+        """Give jobs back as the claim found them, no attempt counted; return the ids still held."""
+        given_back = [decide(job, GivenBack(), (), RetryPolicy(), 0.0) for job in jobs]
+        if not given_back:
+            return set()
+        return self.record(given_back, worker=worker, lease_seconds=0, now=now)
+

@@ -1,0 +1,266 @@
+"""The store for SQLite, MariaDB and MySQL: the same interface through the ORM.
+
+Each verb is one transaction. On SQLite its first statement takes the write lock, so
+that two workers cannot both read and then both write.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connections, models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from django_dbq.engine.lifecycle import DUE_STATES, HELD_STATES, State, Transition
+from django_dbq.models import Job, TaskRun
+from django_dbq.store import base
+
+
+class PortableStore(base.Store):
+    def claim(
+        self,
+        queue_names: Sequence[str],
+        *,
+        worker: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime.datetime | None = None,
+    ) -> list[Job]:
+        with self._write():
+            now = now or self._now()
+            due = Q(run_after__isnull=True) | Q(run_after__lte=now)
+            waiting = self._jobs().filter(due, state__in=DUE_STATES, staged=True, queue_name__in=queue_names)
+            # Candidates are read without locks and locked by key: a locking read in this
+            # order would lock every waiting row on its way.
+            ids = list(
+                waiting.order_by("-priority", Coalesce("run_after", "created"), "id").values_list(
+                    "id", flat=True
+                )[:limit]
+            )
+            if not ids:
+                return []
+            jobs = list(self._locked(waiting.filter(id__in=ids)))
+            order = {pk: index for index, pk in enumerate(ids)}
+            jobs.sort(key=lambda job: order[job.id])
+            self._jobs().filter(id__in=[job.id for job in jobs]).update(
+                state=State.PROCESSING,
+                claim=F("claim") + 1,
+                claimed_by=worker,
+                lease_until=now + datetime.timedelta(seconds=lease_seconds),
+                attempt=F("attempt") + 1,
+                started=Coalesce("started", models.Value(now)),
+                finished=None,
+                modified=now,
+            )
+            for job in jobs:
+                _claimed(job, job.state)
+                job.state, job.claimed_by = State.PROCESSING, worker
+                job.claim += 1
+                job.attempt += 1
+                job.started = job.started or now
+            return jobs
+
+    def record(
+        self,
+        transitions: Sequence[Transition],
+        *,
+        worker: str,
+        lease_seconds: float,
+        now: datetime.datetime | None = None,
+    ) -> set[Any]:
+        sent = time.monotonic()
+        with self._write():
+            now = now or self._now()
+            # In one order everywhere, so that two workers cannot wait for each other.
+            moved = [
+                transition
+                for transition in sorted(transitions, key=lambda transition: str(transition.job_id))
+                if self._held(transition.job_id, transition.claim, worker).update(
+                    **_columns(transition, now, worker, lease_seconds)
+                )
+            ]
+            TaskRun.objects.using(self.using).bulk_create(
+                [_history(transition, now, sent, worker) for transition in moved if transition.run]
+            )
+            return {transition.job_id for transition in moved}
+
+    def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:
+        values: dict[str, Any] = {"workspace": json.loads(workspace), "modified": self._now()}
+        if result is not None:
+            values["result"] = json.loads(result)
+        return bool(self._held(job.id, job.claim, worker).update(**values))
+
+    def extend(
+        self, jobs: Collection[Job], *, worker: str, lease_seconds: float, stopping: bool = False
+    ) -> set[Any]:
+        with self._write():
+            until = self._now() + datetime.timedelta(seconds=lease_seconds)
+            values: dict[str, Any] = {"lease_until": until}
+            if stopping:
+                values["state"] = State.STOPPING
+            claims = {job.id: job.claim for job in jobs}
+            mine = self._jobs().filter(id__in=claims, claimed_by=worker)
+            held = [
+                pk for pk, claim in self._locked(mine).values_list("id", "claim") if claim == claims[pk]
+            ]
+            self._jobs().filter(id__in=held).update(**values)
+            return set(held)
+
+    def stage(self, *, now: datetime.datetime | None = None) -> int:
+        due = self._jobs().filter(staged=False, run_after__lte=now or self._now())
+        # Looked at first, so that an idle worker does not take SQLite's only write lock.
+        ids = list(due.order_by("run_after").values_list("id", flat=True)[: base.STAGE_BATCH])
+        return due.filter(id__in=ids).update(staged=True) if ids else 0
+
+    def rescue(
+        self,
+        *,
+        worker: str,
+        lease_seconds: float,
+        lost_attempts_max: int,
+        now: datetime.datetime | None = None,
+    ) -> tuple[int, list[Job]]:
+        expired = self._jobs().filter(
+            lease_until__lt=now or self._now(), state__in=HELD_STATES
+        )
+        if not expired.exists():
+            return 0, []
+        ready, spent = 0, []
+        with self._write():
+            now = now or self._now()
+            for job in self._locked(expired.order_by("id"))[: base.RESCUE_BATCH]:
+                assert job.claimed_by
+                why = f"WorkerLost: the lease of {job.claimed_by} ran out"
+                TaskRun.objects.using(self.using).get_or_create(
+                    job=job,
+                    claim=job.claim,
+                    defaults={
+                        "task": job.next_task,
+                        "position": job.position,
+                        "attempt": job.attempt,
+                        "worker": job.claimed_by,
+                        "started": job.started or now,
+                        "finished": now,
+                        "outcome": "lost",
+                        "error": why,
+                    },
+                )
+                job.lost_attempts += 1
+                job.error = why
+                if job.lost_attempts >= lost_attempts_max:
+                    job.claim += 1
+                    job.claimed_by = worker
+                    job.state = State.PROCESSING
+                    job.lease_until = now + datetime.timedelta(seconds=lease_seconds)
+                    job.spent = True
+                    spent.append(job)
+                else:
+                    job.claimed_by = job.lease_until = None
+                    job.state = State.READY
+                    ready += 1
+                names = ("claim", "claimed_by", "state", "lease_until", "lost_attempts", "error")
+                self._jobs().filter(id=job.id).update(
+                    modified=now, **{name: getattr(job, name) for name in names}
+                )
+                _claimed(job, State.READY)
+        return ready, spent
+
+    def _prune_batch(self, before: datetime.datetime) -> int:
+        old = Q(state__in=base.PRUNED_STATES) | Q(state=State.STOPPING, claimed_by__isnull=True)
+        with self._write():
+            jobs = self._jobs().filter(old, created__lte=before).order_by("created")
+            ids = list(self._locked(jobs).values_list("id", flat=True)[: base.PRUNE_BATCH])
+            if not ids:
+                return 0
+            TaskRun.objects.using(self.using).filter(job_id__in=ids)._raw_delete(self.using)
+            return self._jobs().filter(id__in=ids)._raw_delete(self.using)  # type: ignore[no-any-return]
+
+    def _jobs(self) -> models.QuerySet[Job]:
+        return Job.objects.using(self.using)
+
+    def _held(self, job_id: Any, claim: int, worker: str) -> models.QuerySet[Job]:
+        return self._jobs().filter(id=job_id, claim=claim, claimed_by=worker)
+
+    def _locked(self, jobs: models.QuerySet[Job]) -> models.QuerySet[Job]:
+        skip = connections[self.using].features.has_select_for_update_skip_locked
+        return jobs.select_for_update(skip_locked=skip)
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        with transaction.atomic(using=self.using):
+            if connections[self.using].vendor == "sqlite":
+                with connections[self.using].cursor() as cursor:
+                    cursor.execute("UPDATE django_dbq_job SET state = state WHERE 0")
+            yield
+
+    def _now(self) -> datetime.datetime:
+        connection = connections[self.using]
+        if connection.vendor != "mysql":
+            return timezone.now()  # SQLite has no clock but this machine's.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            now = cursor.fetchone()[0].replace(tzinfo=datetime.UTC)
+        return now if settings.USE_TZ else timezone.make_naive(now)
+
+
+def _claimed(job: Job, prior_state: str) -> None:
+    job.prior_state = prior_state
+    job.workspace = job.workspace or {}
+    job.recorded_workspace = json.dumps(job.workspace, cls=DjangoJSONEncoder)
+    job.plan = None if job.plan is None else tuple(job.plan)
+
+
+def _columns(
+    transition: Transition, now: datetime.datetime, worker: str, lease_seconds: float
+) -> dict[str, Any]:
+    hold = transition.hold
+    values: dict[str, Any] = {
+        "state": transition.state,
+        "next_task": transition.next_task,
+        "position": transition.position,
+        "attempt": transition.attempt,
+        "lost_attempts": transition.lost_attempts,
+        "claim": transition.claim + hold,
+        "claimed_by": worker if hold else None,
+        "lease_until": now + datetime.timedelta(seconds=lease_seconds) if hold else None,
+        "staged": not transition.delay_seconds or transition.delay_seconds <= 0,
+        "finished": now if transition.finished else None,
+        "modified": now,
+    }
+    if transition.delay_seconds is not None:
+        values["run_after"] = now + datetime.timedelta(seconds=transition.delay_seconds)
+    if transition.workspace is not None:
+        values["workspace"] = json.loads(transition.workspace)
+    if transition.result is not None:
+        values["result"] = json.loads(transition.result)
+    if transition.error is not None or transition.state is State.COMPLETE:
+        values["error"] = transition.error
+    return values
+
+
+def _history(transition: Transition, now: datetime.datetime, sent: float, worker: str) -> TaskRun:
+    run = transition.run
+    assert run is not None
+    age = datetime.timedelta(seconds=sent - run.began)
+    return TaskRun(
+        job_id=transition.job_id,
+        claim=transition.claim,
+        task=run.task,
+        position=run.position,
+        attempt=run.attempt,
+        worker=worker,
+        started=now - age,
+        finished=now - age + datetime.timedelta(seconds=run.seconds),
+        outcome=run.outcome,
+        error=run.error,
+        changes=None if run.changes is None else json.loads(run.changes),
+    )

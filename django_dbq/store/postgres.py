@@ -1,0 +1,212 @@
+"""The store for PostgreSQL: one statement a verb, each a file in sql/."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Collection, Sequence
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from django.db import connections, transaction
+
+from django_dbq.engine.lifecycle import Transition
+from django_dbq.models import Job, decode_workspace
+from django_dbq.store import base
+
+CHANNEL = "django_dbq"
+
+
+@cache
+def statement(verb: str) -> str:
+    """Return the statement of `verb`, tagged with its name for logs and pg_stat_activity."""
+    text = (Path(__file__).parent / "sql" / f"{verb}.sql").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("--")]
+    return f"/* dbq:{verb} */ " + "\n".join(lines)
+
+
+class PostgresStore(base.Store):
+    def prepare_session(self) -> None:
+        # On a table that was never analyzed the planner would scan it to find the rows
+        # of a record; the engine's statements name their rows by key or by index.
+        with connections[self.using].cursor() as cursor:
+            cursor.execute("SET enable_seqscan = off; SET lock_timeout = '5s'")
+
+    def announce(self, queue_names: Collection[str]) -> None:
+        connection = connections[self.using]
+        # One NOTIFY a transaction, however many jobs it creates: each creation asks for
+        # one, the first to run after the commit sends all names, the others find none.
+        pending: set[str] = connection.__dict__.setdefault("_dbq_announce", set())
+        pending.update(queue_names)
+        transaction.on_commit(partial(self._notify, pending), using=self.using, robust=True)
+
+    def _notify(self, pending: set[str]) -> None:
+        names = sorted(pending)
+        pending.clear()
+        if names:
+            self._run("announce", {"queue_names": names})
+
+    def claim(
+        self,
+        queue_names: Sequence[str],
+        *,
+        worker: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime.datetime | None = None,
+    ) -> list[Job]:
+        values = {
+            "queue_names": list(queue_names),
+            "worker": worker,
+            "limit": limit,
+            "lease": lease_seconds,
+            "now": now,
+        }
+        return self._jobs("claim", values)
+
+    def record(
+        self,
+        transitions: Sequence[Transition],
+        *,
+        worker: str,
+        lease_seconds: float,
+        now: datetime.datetime | None = None,
+    ) -> set[Any]:
+        sent = time.monotonic()
+        values = {
+            "transitions": f"[{','.join(_as_json(transition, sent) for transition in transitions)}]",
+            "worker": worker,
+            "lease": lease_seconds,
+            "now": now,
+        }
+        return self._ids("record", values)
+
+    def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:
+        values = {
+            "id": job.id,
+            "claim": job.claim,
+            "worker": worker,
+            "workspace": workspace,
+            "result": result,
+        }
+        return bool(self._ids("save_progress", values))
+
+    def extend(
+        self, jobs: Collection[Job], *, worker: str, lease_seconds: float, stopping: bool = False
+    ) -> set[Any]:
+        values = {
+            "ids": [job.id for job in jobs],
+            "claims": [job.claim for job in jobs],
+            "worker": worker,
+            "lease": lease_seconds,
+            "stopping": stopping,
+        }
+        return self._ids("extend", values)
+
+    def stage(self, *, now: datetime.datetime | None = None) -> int:
+        return self._run("stage", {"now": now, "limit": base.STAGE_BATCH})
+
+    def rescue(
+        self,
+        *,
+        worker: str,
+        lease_seconds: float,
+        lost_attempts_max: int,
+        now: datetime.datetime | None = None,
+    ) -> tuple[int, list[Job]]:
+        values = {
+            "worker": worker,
+            "lease": lease_seconds,
+            "lost_attempts_max": lost_attempts_max,
+            "now": now,
+            "limit": base.RESCUE_BATCH,
+        }
+        jobs = self._jobs("rescue", values)
+        spent = [job for job in jobs if job.claimed_by is not None]
+        for job in spent:
+            job.spent = True
+        return len(jobs) - len(spent), spent
+
+    def _prune_batch(self, before: datetime.datetime) -> int:
+        return self._run("prune", {"before": before, "limit": base.PRUNE_BATCH})
+
+    def _run(self, verb: str, values: dict[str, Any]) -> int:
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(statement(verb), values)
+            return int(cursor.rowcount)
+
+    def _ids(self, verb: str, values: dict[str, Any]) -> set[Any]:
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(statement(verb), values)
+            return {row[0] for row in cursor.fetchall()}
+
+    def _jobs(self, verb: str, values: dict[str, Any]) -> list[Job]:
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(statement(verb), values)
+            rows = cursor.fetchall()
+            names = tuple(column[0] for column in cursor.description)
+        order = _field_order(names)
+        return [_job(self.using, order, row) for row in rows]
+
+
+@lru_cache(maxsize=8)
+def _field_order(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...], dict[str, int]]:
+    """Return the model's field names, where each stands in a row, and the places by name."""
+    fields = tuple(field.attname for field in Job._meta.concrete_fields)
+    places = {name: index for index, name in enumerate(names)}
+    return fields, tuple(places[name] for name in fields), places
+
+
+def _job(using: str, order: Any, row: Sequence[Any]) -> Job:
+    fields, at, places = order
+    job = Job.from_db(using, fields, [row[index] for index in at])
+    job.prior_state = row[places["prior_state"]]
+    # Django leaves JSON to the fields' converters, which a row read by hand does not pass.
+    job.recorded_workspace = job.workspace
+    job.workspace = decode_workspace(job.recorded_workspace)
+    job.plan = _plan(job.plan)
+    job.result = None if job.result is None else json.loads(job.result)
+    return job
+
+
+@lru_cache(maxsize=1_024)
+def _plan(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(json.loads(text))
+
+
+def _as_json(transition: Transition, sent: float) -> str:
+    """Return a transition as the object that record.sql reads."""
+    values: dict[str, Any] = {
+        "id": str(transition.job_id),
+        "claim": transition.claim,
+        "state": transition.state,
+        "next_task": transition.next_task,
+        "position": transition.position,
+        "attempt": transition.attempt,
+        "lost_attempts": transition.lost_attempts,
+        "delay": transition.delay_seconds,
+        "error": transition.error,
+        "hold": transition.hold,
+        "finished": transition.finished,
+    }
+    run = transition.run
+    if run is not None:
+        values |= {
+            "task": run.task,
+            "run_position": run.position,
+            "run_attempt": run.attempt,
+            "outcome": run.outcome,
+            "age": sent - run.began,
+            "seconds": run.seconds,
+            "run_error": run.error,
+        }
+    text = json.dumps(values)[:-1]
+    if transition.workspace is not None:
+        text += f',"workspace":{transition.workspace}'
+    if transition.result is not None:
+        text += f',"result":{transition.result}'
+    if run is not None and run.changes is not None:
+        text += f',"changes":{run.changes}'
+    return text + "}"

@@ -1,0 +1,48 @@
+-- Write many transitions and their history, each guarded by its claim.
+WITH transition AS MATERIALIZED (
+    SELECT *, COALESCE(%(now)s::timestamptz, statement_timestamp()) AS at
+    FROM json_to_recordset(%(transitions)s::json) AS transition (
+        id uuid, claim bigint, state text, next_task text, position integer, attempt integer,
+        lost_attempts integer, delay float8, error text, hold boolean, finished boolean,
+        workspace jsonb, result jsonb,
+        task text, run_position integer, run_attempt integer, outcome text,
+        age float8, seconds float8, run_error text, changes jsonb
+    )
+),
+moved AS (
+    UPDATE django_dbq_job AS job
+    SET state = transition.state,
+        next_task = transition.next_task,
+        position = transition.position,
+        attempt = transition.attempt,
+        lost_attempts = transition.lost_attempts,
+        claim = CASE WHEN transition.hold THEN job.claim + 1 ELSE job.claim END,
+        claimed_by = CASE WHEN transition.hold THEN job.claimed_by END,
+        lease_until = CASE WHEN transition.hold THEN transition.at + %(lease)s * interval '1 second' END,
+        run_after = CASE
+            WHEN transition.delay IS NULL THEN job.run_after
+            ELSE transition.at + transition.delay * interval '1 second'
+        END,
+        staged = COALESCE(transition.delay, 0) <= 0,
+        finished = CASE WHEN transition.finished THEN transition.at END,
+        workspace = COALESCE(transition.workspace, job.workspace),
+        result = COALESCE(transition.result, job.result),
+        error = CASE WHEN transition.state <> 'COMPLETE' THEN COALESCE(transition.error, job.error) END,
+        modified = transition.at
+    FROM transition
+    WHERE job.id = transition.id
+      AND job.claim = transition.claim
+      AND job.claimed_by = %(worker)s
+    RETURNING job.id
+),
+history AS (
+    INSERT INTO django_dbq_taskrun (
+        job_id, claim, task, position, attempt, worker, started, finished, outcome, error, changes
+    )
+    SELECT id, claim, task, run_position, run_attempt, %(worker)s,
+           at - age * interval '1 second', at - (age - seconds) * interval '1 second',
+           outcome, run_error, changes
+    FROM transition
+    WHERE task IS NOT NULL AND id IN (SELECT id FROM moved)
+)
+SELECT id FROM moved

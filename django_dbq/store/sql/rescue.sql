@@ -1,0 +1,33 @@
+-- Take back jobs whose lease ran out, and note the lost attempt of each. What was lost
+-- too often goes to this worker, under a new claim, to be failed with its hook.
+WITH expired AS MATERIALIZED (
+    SELECT id, claim, claimed_by, next_task, position, attempt, started,
+           lost_attempts + 1 >= %(lost_attempts_max)s AS spent,
+           COALESCE(%(now)s::timestamptz, statement_timestamp()) AS at
+    FROM django_dbq_job
+    WHERE lease_until < COALESCE(%(now)s::timestamptz, statement_timestamp())
+      AND state IN ('PROCESSING', 'STOPPING')
+    ORDER BY lease_until
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+),
+history AS (
+    INSERT INTO django_dbq_taskrun (
+        job_id, claim, task, position, attempt, worker, started, finished, outcome, error
+    )
+    SELECT id, claim, next_task, position, attempt, claimed_by, COALESCE(started, at), at, 'lost',
+           'WorkerLost: the lease of ' || claimed_by || ' ran out'
+    FROM expired
+    ON CONFLICT (job_id, claim) DO NOTHING
+)
+UPDATE django_dbq_job AS job
+SET state = CASE WHEN expired.spent THEN 'PROCESSING' ELSE 'READY' END,
+    claim = CASE WHEN expired.spent THEN job.claim + 1 ELSE job.claim END,
+    claimed_by = CASE WHEN expired.spent THEN %(worker)s END,
+    lease_until = CASE WHEN expired.spent THEN expired.at + %(lease)s * interval '1 second' END,
+    lost_attempts = job.lost_attempts + 1,
+    error = 'WorkerLost: the lease of ' || job.claimed_by || ' ran out',
+    modified = expired.at
+FROM expired
+WHERE job.id = expired.id
+RETURNING job.*, 'READY' AS prior_state

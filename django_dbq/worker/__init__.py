@@ -1,0 +1,1 @@
+"""The processes: what claims, runs and records jobs."""

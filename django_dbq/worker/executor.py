@@ -1,0 +1,427 @@
+"""One attempt at one task: hooks, time limit, transaction; from a claimed job to its transition."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.db import connections, transaction
+from django.utils.module_loading import import_string
+
+from django_dbq import conf
+from django_dbq.engine.directives import Finish, GoTo, Snooze
+from django_dbq.engine.lifecycle import (
+    Done,
+    Failed,
+    Finished,
+    Lost,
+    Outcome,
+    Parked,
+    Run,
+    Snoozed,
+    State,
+    Transition,
+    WentTo,
+    decide,
+)
+from django_dbq.engine.retry import RetryPolicy
+from django_dbq.engine.workflow import Task, Workflow, locate
+from django_dbq.engine.workspace import changes, printable
+from django_dbq.exceptions import (
+    Abort,
+    LeaseLost,
+    Retry,
+    TaskTimeout,
+    TaskUnavailable,
+    TransactionLeftOpen,
+    UnknownJob,
+    WorkerLost,
+    WorkspaceError,
+)
+from django_dbq.models import Job, decode_workspace, encode_result, encode_workspace
+from django_dbq.store import get_store
+
+logger = logging.getLogger("django_dbq.worker")
+
+ERROR_CHARS_MAX = 1_000
+TRACEBACK_CHARS_MAX = 20_000
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What became of a claimed job. `recorded` tells what became of its record so far."""
+
+    job: Job
+    transition: Transition
+    seconds: float
+    error: BaseException | None = None
+    recorded: bool | None = None  # None: not tried. False: the claim was lost.
+
+
+@dataclass(slots=True)
+class _Step:
+    """A job's present task, found and ready to call."""
+
+    workflow: Workflow
+    plan: Sequence[str]
+    task: Task
+    function: Callable[[Job], Any]
+    recorded: str | None  # The workspace as the attempt found it.
+
+
+class Executor:
+    """Runs attempts for one worker, on the connections of the calling thread.
+
+    `keeps` tells of a job's name whether its next task should stay on this worker;
+    it is asked only by tasks that record within their own transaction.
+    """
+
+    def __init__(self, using: str, worker: str, keeps: Callable[[str], bool] = lambda name: False) -> None:
+        self.using = using
+        self.worker = worker
+        self.keeps = keeps
+        self.store = get_store(using)
+
+    def run(self, job: Job) -> Attempt:
+        """Run the job's next task once. Whatever the task does, an attempt comes back."""
+        began = time.monotonic()
+        try:
+            step = self._find(job)
+        except TaskUnavailable as error:
+            parked = Parked(_line(error), conf.options().PARK_SECONDS)
+            return Attempt(job, decide(job, parked, (), RetryPolicy(), 0.0), 0.0, error)
+        atomic = conf.options().ATOMIC_TASKS if step.task.atomic is None else step.task.atomic
+        job._writer = self._save
+        try:
+            attempt = self._run_atomic(job, step, began) if atomic else self._run_plain(job, step, began)
+        finally:
+            job._writer = None
+        return attempt
+
+    def fail_lost(self, job: Job) -> Attempt:
+        """Fail a job whose workers died too often, with its failure hook."""
+        error = WorkerLost(
+            f"{job.lost_attempts} workers were lost while they ran {job.next_task};"
+            ' DBQ["LOST_ATTEMPTS_MAX"] allows no more'
+        )
+        transition = decide(job, Lost(_line(error)), (), RetryPolicy(), 0.0)
+        entry = conf.workflows().get(job.name)
+        if entry is not None:
+            self._call_hook("failure_hook", entry.failure_hook, job, error)
+            self._call_hook("post_task_hook", entry.post_task_hook, job)
+            transition.workspace = self._encoded(job)
+        return Attempt(job, transition, 0.0, error)
+
+    # Finding the task.
+
+    def _find(self, job: Job) -> _Step:
+        """Return the job's present task. Raises TaskUnavailable when it may not or cannot be imported."""
+        try:
+            workflow = conf.workflow(job.name)
+        except UnknownJob as error:
+            raise TaskUnavailable(str(error)) from None
+        plan: Sequence[str] = job.plan or workflow.plan
+        position = locate(plan, job.position, job.next_task)
+        if position is None or job.next_task not in conf.task_paths():
+            raise TaskUnavailable(
+                f"the task {job.next_task!r} of job {job.name!r} stands in no entry of JOBS;"
+                " put it back, or retry the job from a task that does"
+            )
+        job.position = position
+        try:
+            function = import_string(job.next_task)
+        except Exception as error:
+            raise TaskUnavailable(
+                f"the task {job.next_task!r} of job {job.name!r} does not import: {_line(error)}"
+            ) from error
+        if not callable(function):
+            raise TaskUnavailable(f"the task {job.next_task!r} of job {job.name!r} is not callable")
+        task = workflow.task(job.next_task, position)
+        return _Step(workflow, plan, task, function, job.recorded_workspace)
+
+    # Running it.
+
+    def _run_plain(self, job: Job, step: _Step, began: float) -> Attempt:
+        outcome, error = self._call(job, step)
+        return self._settle(job, step, outcome, error, began)
+
+    def _run_atomic(self, job: Job, step: _Step, began: float) -> Attempt:
+        """Run the task, its record and the jobs it creates in one transaction.
+
+        A failure rolls all of it back, the workspace too, and is recorded afterwards.
+        """
+        try:
+            with transaction.atomic(using=self.using):
+                outcome, error = self._call(job, step)
+                if error is not None:
+                    raise error
+                attempt = self._settle(job, step, outcome, None, began)
+                if attempt.transition.goes_on and self.keeps(job.name):
+                    attempt.transition.keep()
+                written = self.store.record(
+                    [attempt.transition], worker=self.worker, lease_seconds=conf.options().LEASE_SECONDS
+                )
+                if not written:
+                    raise LeaseLost(f"job {job.id} is no longer this worker's; its task was rolled back")
+                attempt.recorded = True
+            return attempt
+        except LeaseLost as error:
+            given = Failed(_line(error), may_retry=False)
+            lost = decide(job, given, step.plan, step.task.retry, 0.0)
+            return Attempt(job, lost, time.monotonic() - began, error, recorded=False)
+        except BaseException as error:
+            _leave_to_the_person(error)
+            job.workspace = decode_workspace(step.recorded)
+            job.recorded_workspace = step.recorded
+            return self._settle(job, step, self._failed(error, step.task.retry), error, began)
+
+    def _call(self, job: Job, step: _Step) -> tuple[Outcome, BaseException | None]:
+        """Call the pre-task hook and the task; return the outcome, and the error if it failed."""
+        before = _transactions()
+        try:
+            with _statement_errors_undone(before), _time_limit(step.task, job):
+                if step.workflow.pre_task_hook:
+                    import_string(step.workflow.pre_task_hook)(job)
+                if inspect.iscoroutinefunction(step.function):
+                    returned = async_to_sync(step.function)(job)
+                else:
+                    returned = step.function(job)
+            _refuse_open_transactions(before)
+            outcome: Outcome
+            match returned:
+                case Snooze(delay_seconds):
+                    outcome = Snoozed(delay_seconds)
+                case GoTo(task):
+                    outcome = WentTo(task)
+                case Finish(result):
+                    outcome = Finished()
+                    job.result = job.result if result is None else result
+                case _:
+                    outcome = Done()
+            # What cannot be kept fails the attempt, whatever the hooks do afterwards.
+            encode_workspace(job.workspace)
+            if job.result is not None:
+                encode_result(job.result)
+            return outcome, None
+        except BaseException as error:
+            _leave_to_the_person(error)
+            _drop_open_transactions(before)
+            return self._failed(error, step.task.retry), error
+
+    def _failed(self, error: BaseException, retry: RetryPolicy) -> Failed:
+        if isinstance(error, Retry):
+            return Failed(_line(error), delay_seconds=error.delay_seconds)
+        may_retry = not isinstance(error, (Abort, LeaseLost))
+        if may_retry and retry.on:
+            may_retry = any(isinstance(error, _exception(path)) for path in retry.on)
+        if may_retry and retry.not_on:
+            may_retry = not any(isinstance(error, _exception(path)) for path in retry.not_on)
+        return Failed(_line(error), may_retry=may_retry)
+
+    def _settle(
+        self, job: Job, step: _Step, outcome: Outcome, error: BaseException | None, began: float
+    ) -> Attempt:
+        """Decide what the outcome means, run the hooks that follow, and write down the result."""
+        seconds = time.monotonic() - began
+        position, attempt_number = job.position, job.attempt
+        transition = decide(job, outcome, step.plan, step.task.retry, random.random())
+        hooks_failed = ""
+        if transition.state is State.FAILED and error is not None:
+            hooks_failed += self._call_hook("failure_hook", step.workflow.failure_hook, job, error)
+        hooks_failed += self._call_hook("post_task_hook", step.workflow.post_task_hook, job)
+        run = Run(
+            task=job.next_task,
+            position=position,
+            attempt=attempt_number,
+            outcome=outcome.kind if transition.state is not State.FAILED else "failed",
+            began=began,
+            seconds=seconds,
+            error=(_traceback(error) if error is not None else transition.error or "") + hooks_failed or None,
+        )
+        # A failed attempt that is tried again starts from the last recorded workspace.
+        if error is None or transition.finished:
+            text = self._encoded(job)
+            if text is not None and text != job.recorded_workspace:
+                transition.workspace = text
+            if text is not None and text != step.recorded:
+                changed = changes(decode_workspace(step.recorded), decode_workspace(text))
+                run.changes = encode_workspace(changed) if changed else None
+            if job.result is not None:
+                transition.result = self._encoded_result(job)
+        transition.run = run
+        return Attempt(job, transition, seconds, error)
+
+    def _encoded(self, job: Job) -> str | None:
+        try:
+            return encode_workspace(job.workspace)
+        except WorkspaceError as error:
+            logger.error("Workspace not kept: job=%s name=%s %s", job.id, job.name, error)
+            return None
+
+    def _encoded_result(self, job: Job) -> str | None:
+        try:
+            return encode_result(job.result)
+        except WorkspaceError as error:
+            logger.error("Result not kept: job=%s name=%s %s", job.id, job.name, error)
+            return None
+
+    def _call_hook(self, kind: str, path: str | None, job: Job, *args: Any) -> str:
+        """Call a hook that follows a task; return the text of its own error, which changes nothing else."""
+        if path is None:
+            return ""
+        before = _transactions()
+        try:
+            with _statement_errors_undone(before):
+                import_string(path)(job, *args)
+            _refuse_open_transactions(before)
+            return ""
+        except BaseException as error:
+            _leave_to_the_person(error)
+            _drop_open_transactions(before)
+            logger.exception("Hook failed: job=%s name=%s %s=%s", job.id, job.name, kind, path)
+            return f"\n{kind} {path} failed:\n{_traceback(error)}"
+
+    def _save(self, job: Job) -> None:
+        """Write what a running task has so far; `Job.save()` comes here."""
+        text = encode_workspace(job.workspace)
+        result = None if job.result is None else encode_result(job.result)
+        if not self.store.save_progress(job, workspace=text, result=result, worker=self.worker):
+            raise LeaseLost(f"job {job.id} is no longer this worker's; nothing was saved")
+        job.recorded_workspace = text
+
+
+def _exception(path: str) -> type[BaseException]:
+    found = import_string(path if "." in path else f"builtins.{path}")
+    return found  # type: ignore[no-any-return]
+
+
+def _leave_to_the_person(error: BaseException) -> None:
+    """Let Ctrl-C through where no worker handles it: in a test that runs jobs itself."""
+    if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        raise error
+
+
+# Time limits.
+
+
+@contextmanager
+def _time_limit(task: Task, job: Job) -> Iterator[None]:
+    """Raise TaskTimeout in the block after the task's time; in the main thread only.
+
+    A thread cannot be interrupted: there the keeper reports the task as stuck.
+    """
+    seconds = task.timeout_seconds
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(signum: int, frame: Any) -> None:
+        raise TaskTimeout(f"{task.path} ran longer than its timeout_seconds, {seconds:g}")
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+# Connections: a task leaves them as it found them.
+
+
+def _transactions() -> dict[str, int]:
+    """Return how deep this thread's open connections are in atomic blocks, by alias."""
+    return {
+        connection.alias: len(connection.atomic_blocks)
+        for connection in connections.all(initialized_only=True)
+    }
+
+
+def _refuse_open_transactions(before: dict[str, int]) -> None:
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue
+        depth = before.get(connection.alias, 0)
+        if len(connection.atomic_blocks) != depth or (depth == 0 and _in_transaction(connection)):
+            raise TransactionLeftOpen(
+                f"the task left a transaction open on database {connection.alias!r};"
+                " its writes there were rolled back"
+            )
+        if depth == 0:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _drop_open_transactions(before: dict[str, int]) -> None:
+    for connection in connections.all(initialized_only=True):
+        if before.get(connection.alias, 0) or connection.connection is None:
+            continue
+        if connection.atomic_blocks or _in_transaction(connection):
+            connection.in_atomic_block = False
+            connection.atomic_blocks = []
+            connection.closed_in_transaction = False
+            connection.close()
+        else:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _in_transaction(connection: Any) -> bool:
+    if not connection.get_autocommit():
+        return True
+    raw = connection.connection
+    if connection.vendor == "postgresql":
+        return bool(raw.info.transaction_status != 0)  # IDLE, in psycopg2 and psycopg alike.
+    return bool(getattr(raw, "in_transaction", False))
+
+
+@contextmanager
+def _statement_errors_undone(before: dict[str, int]) -> Iterator[None]:
+    """Keep a statement that failed from breaking a transaction around the block.
+
+    A worker has none around a plain task. In a test there is one, and PostgreSQL
+    would refuse every later statement in it.
+    """
+    points = {
+        alias: transaction.savepoint(using=alias)
+        for alias, depth in before.items()
+        if depth and connections[alias].vendor == "postgresql" and not connections[alias].needs_rollback
+    }
+    try:
+        yield
+    finally:
+        for alias, point in points.items():
+            connection = connections[alias]
+            if connection.connection is None or connection.closed_in_transaction:
+                continue
+            if connection.connection.info.transaction_status == 3:  # INERROR
+                connection.needs_rollback = False
+                transaction.savepoint_rollback(point, using=alias)
+            else:
+                transaction.savepoint_commit(point, using=alias)
+
+
+# Texts.
+
+
+def _line(error: BaseException) -> str:
+    """Return an error in one line, even one whose `__str__` raises."""
+    text = traceback.format_exception_only(error)[-1].strip()
+    return printable(text)[:ERROR_CHARS_MAX]
+
+
+def _traceback(error: BaseException) -> str:
+    """Return an error's traceback, its beginning cut where it is very long."""
+    text = printable("".join(traceback.format_exception(error)))
+    if len(text) <= TRACEBACK_CHARS_MAX:
+        return text
+    return f"[{len(text) - TRACEBACK_CHARS_MAX:,} characters cut]\n" + text[-TRACEBACK_CHARS_MAX:]

@@ -1,0 +1,389 @@
+"""The worker's book-keeper: one thread, one connection, every statement of the engine.
+
+It claims ahead, records what has finished, renews leases and gives back what it
+cannot run. It never runs a task.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
+
+from django_dbq import conf
+from django_dbq.engine.lifecycle import Run, State, Transition
+from django_dbq.models import Job, decode_workspace
+from django_dbq.store import get_store
+from django_dbq.worker.backlog import Backlog
+from django_dbq.worker.executor import Attempt
+from django_dbq.worker.pace import Pace
+from django_dbq.worker.settings import WorkerSettings
+from django_dbq.worker.upkeep import Upkeep
+
+logger = logging.getLogger("django_dbq.worker")
+
+HOSTAGE_SECONDS = 1.0  # A task this long behind which others wait makes them go back.
+RETRY_PAUSE_SECONDS_MAX = 10.0
+
+Answer = TypeVar("Answer")
+
+
+class Word(enum.Enum):
+    """What else than a finished attempt may reach the keeper."""
+
+    WAKE = "wake"  # A served queue has news.
+    STOP = "stop"  # Finish what runs, give back the rest.
+    NOW = "now"  # Give everything back and leave.
+
+
+class Slot:
+    """A place where a task runs: one thread's. `began` is a monotonic time, None while idle."""
+
+    began: float | None = None
+
+
+class Keeper(threading.Thread):
+    """See the module. `inbox` is safe to put into from a signal handler."""
+
+    def __init__(
+        self, settings: WorkerSettings, worker: str, backlog: Backlog, slots: list[Slot], leave: Callable[[], None]
+    ) -> None:
+        super().__init__(name="dbq-keeper", daemon=True)
+        options = conf.options()
+        self.settings = settings
+        self.worker = worker
+        self.backlog = backlog
+        self.slots = slots
+        self.leave = leave
+        self.inbox: queue.SimpleQueue[Attempt | Word] = queue.SimpleQueue()
+        self.pace = Pace(options.BACKLOG_SECONDS, options.BACKLOG_MAX, len(slots))
+        self.store = get_store(settings.using)
+        self.crashed: BaseException | None = None
+        self.parent: int | None = None
+        self._upkeep = Upkeep(self.store, worker)
+        self._lease_seconds = options.LEASE_SECONDS
+        self._retry_seconds = options.DATABASE_RETRY_SECONDS
+        self._held: dict[Any, Job] = {}  # Everything claimed: in the backlog or running.
+        self._finished: list[Attempt] = []
+        self._hungry = True  # A claim may find something.
+        self._stopping = False
+        self._now = False
+        self._jobs_begun = 0
+        self._extend_at = time.monotonic() + self._lease_seconds / 3
+        self._claim_at = 0.0  # Not before, by --rate_limit.
+        self._session: Any = None  # The raw connection that prepare_session saw.
+
+    # The loop.
+
+    def run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:
+            self.crashed = error
+            logger.critical("Worker stops: %s", error, exc_info=error)
+        finally:
+            self.backlog.close()
+            connections[self.settings.using].close()
+
+    def _loop(self) -> None:
+        while True:
+            self._collect(self._patience())
+            self._record()
+            if self._now:
+                self._give_back_everything()
+                return self.leave()
+            if self._stopping:
+                if not self._held:
+                    return
+            else:
+                self._free_hostages()
+                self._keep_up()
+                self._claim()
+                if self._spent():
+                    self._begin_stop()
+                    if not self._held:
+                        return
+            self._extend()
+
+    def _patience(self) -> float:
+        """Return how long to wait for news, in seconds."""
+        times = [self._extend_at]
+        if not self._stopping:
+            times.append(self._upkeep.due_at)
+            if self.settings.rate_limit_seconds and self._hungry:
+                times.append(self._claim_at)
+            if len(self.backlog):
+                times.append(time.monotonic() + HOSTAGE_SECONDS)
+            if self.settings.burst and not self._held and self._hungry:
+                return 0.0
+        return max(0.0, min(times) - time.monotonic())
+
+    def _collect(self, timeout: float) -> None:
+        """Take everything that has arrived, waiting for the first."""
+        try:
+            self._take(self.inbox.get(timeout=timeout) if timeout else self.inbox.get_nowait())
+            while True:
+                self._take(self.inbox.get_nowait())
+        except queue.Empty:
+            pass
+
+    def _take(self, item: Attempt | Word) -> None:
+        if isinstance(item, Attempt):
+            self._finished.append(item)
+        elif item is Word.WAKE:
+            self._hungry = True
+        elif item is Word.STOP:
+            self._begin_stop()
+        else:
+            self._now = True
+
+    def _spent(self) -> bool:
+        """Tell whether this worker has done all it was started for."""
+        limit = self.settings.max_jobs
+        if limit is not None and self._jobs_begun >= limit and not self._held:
+            return True
+        return self.settings.burst and not self._held and not self._hungry
+
+    # Recording.
+
+    def _record(self) -> None:
+        finished, self._finished = self._finished, []
+        if not finished:
+            return
+        for attempt in finished:
+            self.pace.observe(attempt.job.name, attempt.seconds)
+        todo = [attempt for attempt in finished if attempt.recorded is None]
+        for attempt in todo:
+            if attempt.transition.goes_on and self.keeps(attempt.job.name):
+                attempt.transition.keep()
+        if todo:
+            written = self._write([attempt.transition for attempt in todo])
+            for attempt in todo:
+                attempt.recorded = attempt.job.id in written
+        held = []
+        for attempt in finished:
+            _log(attempt)
+            if attempt.recorded and attempt.transition.hold:
+                held.append(self._held_on(attempt))
+            else:
+                self._held.pop(attempt.job.id, None)
+                self._hungry |= attempt.transition.goes_on
+        if self._stopping and held:
+            self._give_back(held)
+        elif held:
+            self.backlog.put(held)
+
+    def keeps(self, name: str) -> bool:
+        """Tell whether a job of this name that can go on stays on this worker.
+
+        Quick ones do. Others go back, so that what is more urgent comes first.
+        """
+        settings = self.settings
+        return self.pace.quick(name) and not self._stopping and not settings.rate_limit_seconds
+
+    def _write(self, transitions: list[Transition]) -> set[Any]:
+        tries = 0
+
+        def record() -> set[Any]:
+            nonlocal tries
+            tries += 1
+            return self.store.record(transitions, worker=self.worker, lease_seconds=self._lease_seconds)
+
+        try:
+            written = self._statement(record)
+        except DatabaseError as error:
+            if len(transitions) > 1:
+                # One of them holds what the database refuses; the others are not to suffer.
+                return {job_id for one in transitions for job_id in self._write([one])}
+            _refuse(transitions[0], error)
+            written = self._statement(record)
+        if tries > 1 and len(written) < len(transitions):
+            written |= self._statement(lambda: self.store.recorded(transitions, worker=self.worker))
+        return written
+
+    def _held_on(self, attempt: Attempt) -> Job:
+        """Return the job as it now stands, with its workspace as recorded."""
+        job, transition = attempt.job, attempt.transition
+        names = [field.attname for field in Job._meta.concrete_fields]
+        fresh = Job.from_db(self.settings.using, names, [job.__dict__[name] for name in names])
+        fresh.claim = transition.claim + 1
+        fresh.next_task = transition.next_task
+        fresh.position = transition.position
+        fresh.attempt = transition.attempt
+        fresh.lost_attempts = transition.lost_attempts
+        fresh.prior_state = State.READY
+        fresh.recorded_workspace = transition.workspace or job.recorded_workspace
+        fresh.workspace = decode_workspace(fresh.recorded_workspace)
+        self._held[fresh.id] = fresh
+        return fresh
+
+    # Claiming, and giving back.
+
+    def _claim(self) -> None:
+        if not self._hungry or time.monotonic() < self._claim_at:
+            return
+        running = len(self._held) - len(self.backlog)
+        limit = self.pace.limit(len(self.backlog), len(self.slots) - running)
+        if self.settings.rate_limit_seconds:
+            limit = min(limit, 1 - len(self._held))
+        if self.settings.max_jobs is not None:
+            limit = min(limit, self.settings.max_jobs - self._jobs_begun)
+        if limit <= 0:
+            return
+        jobs = self._statement(
+            lambda: self.store.claim(
+                self.settings.queue_names, worker=self.worker, limit=limit, lease_seconds=self._lease_seconds
+            )
+        )
+        self._hungry = len(jobs) >= limit
+        self.pace.claimed([job.name for job in jobs], limit)
+        self._jobs_begun += len(jobs)
+        if self.settings.rate_limit_seconds and jobs:
+            self._claim_at = time.monotonic() + self.settings.rate_limit_seconds
+            self._hungry = True
+        self._hold(jobs)
+
+    def _hold(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._held[job.id] = job
+        self.backlog.put(jobs)
+
+    def _free_hostages(self) -> None:
+        """Give back what waits behind tasks that have run for longer than a second."""
+        if not len(self.backlog):
+            return
+        now = time.monotonic()
+        if all(slot.began is not None and now - slot.began > HOSTAGE_SECONDS for slot in self.slots):
+            self.pace.slow()
+            self._give_back(self.backlog.empty())
+
+    def _give_back(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        self._statement(lambda: self.store.release(jobs, worker=self.worker))
+        self._jobs_begun -= len(jobs)
+        for job in jobs:
+            del self._held[job.id]
+        logger.info("Given back: jobs=%d worker=%s", len(jobs), self.worker)
+
+    def _give_back_everything(self) -> None:
+        """Give back all jobs, also those whose tasks run: this process ends at once."""
+        self._retry_seconds = 0
+        waiting = self.backlog.close()
+        running = [job for job in self._held.values() if job not in waiting]
+        for group in ([waiting] if waiting else []) + [[job] for job in running]:
+            try:
+                self._give_back(group)
+            except DatabaseError as error:
+                # Its own transaction holds the row; its lease runs out instead.
+                logger.warning("Not given back: jobs=%d %s", len(group), str(error).strip())
+
+    def _begin_stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._give_back(self.backlog.close())
+        if self._held:
+            logger.info("Stopping: running=%d worker=%s", len(self._held), self.worker)
+            self._extend(stopping=True)
+
+    # Leases and upkeep.
+
+    def _extend(self, stopping: bool = False) -> None:
+        if time.monotonic() < self._extend_at and not stopping:
+            return
+        self._extend_at = time.monotonic() + self._lease_seconds / 3
+        jobs = list(self._held.values())
+        if not jobs:
+            return
+        still = self._statement(
+            lambda: self.store.extend(
+                jobs, worker=self.worker, lease_seconds=self._lease_seconds, stopping=self._stopping
+            )
+        )
+        for job in self.backlog.discard({job.id for job in jobs} - still):
+            del self._held[job.id]
+            logger.warning("Lease lost: job=%s name=%s task=%s, not begun", job.id, job.name, job.next_task)
+
+    def _keep_up(self) -> None:
+        if time.monotonic() < self._upkeep.due_at:
+            return
+        self._hungry = True  # Polling is the truth.
+        if self.parent is not None and os.getppid() != self.parent:
+            logger.error("Supervisor gone, stopping: worker=%s", self.worker)
+            return self._begin_stop()
+        claimable, spent = self._statement(self._upkeep.run)
+        self._hungry |= claimable
+        self._hold(spent)
+
+    # The connection.
+
+    def _statement(self, run: Callable[[], Answer]) -> Answer:
+        """Run a statement whole, again after a lost connection, a deadlock or a lock timeout."""
+        began = time.monotonic()
+        pause = 0.05
+        while True:
+            connection = connections[self.settings.using]
+            try:
+                connection.ensure_connection()
+                if connection.connection is not self._session:
+                    self.store.prepare_session()
+                    self._session = connection.connection
+                return run()
+            except (OperationalError, InterfaceError) as error:
+                connection.close()
+                if time.monotonic() - began > self._retry_seconds:
+                    raise
+                logger.warning("Database error, trying again: %s", str(error).strip())
+                time.sleep(pause * (0.5 + random.random() / 2))
+                pause = min(RETRY_PAUSE_SECONDS_MAX, pause * 2)
+
+
+def _refuse(transition: Transition, error: DatabaseError) -> None:
+    """Make a transition that the database refuses into one that it takes: FAILED, with the reason."""
+    transition.state, transition.hold, transition.delay_seconds = State.FAILED, False, None
+    transition.workspace = transition.result = None
+    transition.error = f"{type(error).__name__}: the database refused the record"
+    run = transition.run
+    if run is not None:
+        transition.run = Run(
+            run.task, run.position, run.attempt, "failed", run.began, run.seconds, transition.error
+        )
+    logger.error("Record refused: job=%s %s", transition.job_id, str(error).strip())
+
+
+def _log(attempt: Attempt) -> None:
+    job, transition = attempt.job, attempt.transition
+    level = logging.INFO
+    if not attempt.recorded:
+        level, event = logging.WARNING, "Lease lost, outcome dropped"
+    elif transition.state is State.FAILED:
+        level, event = logging.ERROR, "Job failed"
+    elif attempt.error is not None:
+        level, event = logging.WARNING, "Parked" if transition.outcome == "parked" else "Task failed"
+    else:
+        event = "Job complete" if transition.finished else "Task done"
+    if not logger.isEnabledFor(level):
+        return
+    run = transition.run
+    facts = {
+        "job": str(job.id),
+        "name": job.name,
+        "task": run.task if run else job.next_task,
+        "attempt": run.attempt if run else job.attempt,
+        "seconds": round(attempt.seconds, 3),
+        "state": str(transition.state),
+    }
+    text = " ".join(f"{key}={value}" for key, value in facts.items())
+    if transition.error:
+        text += f" error={transition.error!r}"
+    failed = attempt.error if level == logging.ERROR else None
+    logger.log(level, "%s: %s", event, text, exc_info=failed, extra={"dbq": facts})

@@ -1,0 +1,82 @@
+"""LISTEN -> wakes the keeper. Silence is normal: polling is the truth."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+import threading
+from collections.abc import Callable, Collection
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, connections
+
+from django_dbq.store.postgres import CHANNEL
+
+logger = logging.getLogger("django_dbq.worker")
+
+RECONNECT_SECONDS_MAX = 30.0
+
+
+class Listener(threading.Thread):
+    """One thread and one PostgreSQL connection, that call `wake` when a served queue has news."""
+
+    def __init__(self, using: str, queue_names: Collection[str], wake: Callable[[], None]) -> None:
+        super().__init__(name="dbq-listener", daemon=True)
+        self.using = using
+        self.queue_names = frozenset(queue_names)
+        self.wake = wake
+        self._stopped, self._ask = os.pipe()
+
+    def stop(self) -> None:
+        os.close(self._ask)
+        self.join(timeout=1)
+
+    def run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                raw = self._connect()
+                if failures:
+                    self.wake()  # What was announced meanwhile is missed.
+                failures = 0
+                self._listen(raw)
+                return
+            except (DatabaseError, InterfaceError, OSError) as error:
+                failures += 1
+                if failures == 1:
+                    logger.warning("Listening interrupted, polling goes on: %s", str(error).strip())
+                pause = min(RECONNECT_SECONDS_MAX, 0.1 * 2.0 ** min(failures, 20)) * random.random()
+                if select.select([self._stopped], [], [], pause)[0]:
+                    return
+            finally:
+                connections[self.using].close()
+
+    def _connect(self) -> Any:
+        connection = connections[self.using]
+        with connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {CHANNEL}")
+        return connection.connection
+
+    def _listen(self, raw: Any) -> None:
+        while True:
+            ready = select.select([raw, self._stopped], [], [])[0]
+            if self._stopped in ready:
+                return
+            if self.queue_names.intersection(_received(raw)):
+                self.wake()
+
+
+def _received(raw: Any) -> list[str]:
+    """Return the queue names announced since the last call, through either driver."""
+    if hasattr(raw, "pgconn"):  # psycopg 3
+        raw.pgconn.consume_input()
+        names = []
+        while (notice := raw.pgconn.notifies()) is not None:
+            names.append(notice.extra.decode())
+        return names
+    raw.poll()
+    names = [notice.payload for notice in raw.notifies]
+    raw.notifies.clear()
+    return names

@@ -1,0 +1,48 @@
+"""How long the tasks of each job take, to tell how far ahead a worker should claim."""
+
+from __future__ import annotations
+
+WEIGHT = 0.1  # Of the newest sample in the moving average.
+
+
+class Pace:
+    """Moving averages of task seconds by job name, and the claim size that follows.
+
+    A claim starts at one job and doubles while what was claimed stays within
+    `target_seconds` of expected work; a job name never seen counts as slow.
+    """
+
+    def __init__(self, target_seconds: float, backlog_max: int, slots: int) -> None:
+        self.target_seconds = target_seconds
+        self.backlog_max = backlog_max
+        self.slots = slots
+        self._seconds: dict[str, float] = {}
+        self._limit = slots
+
+    def observe(self, name: str, seconds: float) -> None:
+        known = self._seconds.get(name)
+        self._seconds[name] = seconds if known is None else known + WEIGHT * (seconds - known)
+
+    def quick(self, name: str) -> bool:
+        """Tell whether tasks of this name are short enough to keep for this worker unasked."""
+        return self._seconds.get(name, self.target_seconds) < self.target_seconds
+
+    def limit(self, backlog: int, idle: int) -> int:
+        """Return how many jobs to claim now, with `backlog` waiting and `idle` slots free."""
+        if self._limit <= self.slots:
+            return max(0, idle - backlog)
+        return self._limit if backlog <= self._limit // 2 else 0
+
+    def claimed(self, names: list[str], asked: int) -> None:
+        """Learn from a claim: grow when it was filled by quick jobs, shrink when it was slow."""
+        if not names:
+            return
+        expected = sum(self._seconds.get(name, self.target_seconds) for name in names) / self.slots
+        if expected > self.target_seconds:
+            self._limit = max(self.slots, int(len(names) * self.target_seconds / expected))
+        elif len(names) >= asked:
+            self._limit = min(self.backlog_max, max(self._limit, asked) * 2)
+
+    def slow(self) -> None:
+        """Fall back to one job for each slot."""
+        self._limit = self.slots

@@ -1,0 +1,15 @@
+"""What a worker was asked to do: the command's arguments, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    using: str
+    queue_names: tuple[str, ...] = ("default",)
+    threads: int = 1
+    burst: bool = False
+    max_jobs: int | None = None
+    rate_limit_seconds: float = 0.0

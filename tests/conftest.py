@@ -1,0 +1,107 @@
+"""Fixtures: real workers as processes, and waiting on conditions with a deadline."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+ROOT = Path(__file__).parent.parent
+DEADLINE_SECONDS = 20
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "postgresql: runs where the default database is PostgreSQL")
+
+
+def pytest_collection_modifyitems(config, items):
+    # Chosen by vendor here, so that no test has to skip itself.
+    if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
+        return
+    gone = [item for item in items if item.get_closest_marker("postgresql")]
+    if gone:
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if item not in gone]
+
+
+def wait_until(condition, what="the condition", seconds=DEADLINE_SECONDS):
+    """Return the first true value of `condition()`; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def test_database_url(alias="default"):
+    """Return a URL of the test database of `alias`, for processes that tests start."""
+    values = connections[alias].settings_dict
+    if connections[alias].vendor == "sqlite":
+        return f"sqlite:///{values['NAME']}"
+    scheme = {"postgresql": "postgresql", "mysql": "mysql"}[connections[alias].vendor]
+    user = f"{values['USER']}:{values['PASSWORD']}@" if values["USER"] else ""
+    port = f":{values['PORT']}" if values["PORT"] else ""
+    query = "&".join(f"{key}={value}" for key, value in values["OPTIONS"].items() if key in ("host", "unix_socket"))
+    return f"{scheme}://{user}{values['HOST']}{port}/{values['NAME']}" + (f"?{query}" if query else "")
+
+
+test_database_url.__test__ = False
+
+
+class Process:
+    """A command of manage.py that runs beside the test; its output is in `log()`."""
+
+    def __init__(self, args, path, env):
+        self.path = path
+        self._file = path.open("w")
+        self.popen = subprocess.Popen(
+            [sys.executable, "manage.py", *args],
+            cwd=ROOT,
+            env=env,
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def log(self):
+        return self.path.read_text()
+
+    def wait(self, seconds=DEADLINE_SECONDS):
+        """Return the exit code."""
+        try:
+            return self.popen.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s; it said:\n{self.log()}") from None
+
+    def kill(self):
+        if self.popen.poll() is None:
+            os.killpg(self.popen.pid, 9)
+            self.popen.wait()
+        self._file.close()
+
+
+@pytest.fixture
+def manage(tmp_path):
+    """Start a command of manage.py on the test database as a process of its own."""
+    started = []
+
+    def start(*args, alias="default", **env):
+        env = {**os.environ, "DATABASE_URL": test_database_url(alias), "DJANGO_SETTINGS_MODULE": "testsettings", **env}
+        process = Process(args, tmp_path / f"process-{len(started)}.log", env)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()

@@ -1,0 +1,78 @@
+"""The JOBS of the tests, and their tasks. Workers that tests start know these alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from django_dbq import Abort, Finish, GoTo, Retry, Snooze
+
+JOBS = {
+    "nothing": ["tests.workflows.nothing"],
+    "five": ["tests.workflows.count"] * 5,
+    "boom": ["tests.workflows.boom"],
+    "slow": {"tasks": ["tests.workflows.slow", "tests.workflows.count"]},
+    "other_queue": {"tasks": ["tests.workflows.nothing"], "queue_name": "other", "priority": 3},
+    "writes": {"tasks": ["tests.workflows.write_row"]},
+    "atomic_writes": {"tasks": ["tests.workflows.write_row"], "atomic": True},
+    "atomic_boom": {"tasks": [{"task": "tests.workflows.write_row_and_boom", "atomic": True}]},
+    "async": ["tests.workflows.asynchronous"],
+}
+
+
+def nothing(job):
+    pass
+
+
+def count(job):
+    job.workspace["count"] = job.workspace.get("count", 0) + 1
+
+
+def boom(job):
+    raise ValueError("uh oh")
+
+
+def slow(job):
+    """Say that the task began, then wait until the test says go on (or 30 seconds have passed)."""
+    folder = Path(job.workspace["folder"])
+    (folder / f"began-{os.getpid()}").touch()
+    deadline = time.monotonic() + 30
+    while not (folder / "go-on").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def write_row(job):
+    from tests.models import Row
+
+    Row.objects.using(job._state.db).create(text=str(job.id))
+
+
+def write_row_and_boom(job):
+    write_row(job)
+    raise ValueError("uh oh")
+
+
+async def asynchronous(job):
+    job.workspace["asynchronous"] = True
+
+
+def finish(job):
+    return Finish({"answer": 42})
+
+
+def snooze(job):
+    job.workspace["naps"] = job.workspace.get("naps", 0) + 1
+    return Snooze(60) if job.workspace["naps"] < 3 else None
+
+
+def go_to_last(job):
+    return GoTo("tests.workflows.nothing")
+
+
+def retry(job):
+    raise Retry(30)
+
+
+def abort(job):
+    raise Abort("no use")

@@ -1,0 +1,45 @@
+"""Settings of the tests. DATABASE_URL decides the database; unset, the tests bring a PostgreSQL."""
+
+import os
+from pathlib import Path
+
+import dj_database_url
+
+from tests.workflows import JOBS  # noqa: F401
+
+CACHE = Path(__file__).parent / ".cache"
+CACHE.mkdir(exist_ok=True)
+
+if "DATABASE_URL" not in os.environ:
+    from tests.embedded import start_postgresql
+
+    # In the environment, for the workers that tests start.
+    os.environ["DATABASE_URL"] = start_postgresql()
+
+
+def database(url, name=None):
+    """Return the settings of the database at `url`, or of the one called `name` beside it."""
+    settings = dj_database_url.parse(url)
+    if settings["ENGINE"].endswith("sqlite3"):
+        # A file, because the workers that tests start are other processes.
+        path = f"{settings['NAME']}.{name}" if name else settings["NAME"]
+        return settings | {"NAME": path, "TEST": {"NAME": f"{path}.test"}, "OPTIONS": {"timeout": 30}}
+    return settings | ({"NAME": name} if name else {})
+
+
+DATABASES = {
+    "default": database(os.environ["DATABASE_URL"]),
+    # A second database, where a project keeps its jobs apart.
+    "jobs": database(os.environ["DATABASE_URL"], "jobs"),
+    # One conformance suite runs over every store that is at hand.
+    "sqlite": database(f"sqlite:///{CACHE}/conformance.sqlite3"),
+}
+if os.environ.get("TEST_MARIADB_URL"):
+    DATABASES["mariadb"] = database(os.environ["TEST_MARIADB_URL"])
+
+SECRET_KEY = "tests-only"
+USE_TZ = True
+TIME_ZONE = "UTC"
+INSTALLED_APPS = ["django_dbq", "tests"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DBQ = {}
