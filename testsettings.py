@@ -1,5 +1,6 @@
 """Settings of the tests. DATABASE_URL decides the database; unset, the tests bring a PostgreSQL."""
 
+import json
 import os
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def database(url, name=None):
 DATABASES = {
     "default": database(os.environ["DATABASE_URL"]),
     # A second database, where a project keeps its jobs apart.
-    "jobs": database(os.environ["DATABASE_URL"], "jobs"),
+    "jobs": database(os.environ["JOBS_DATABASE_URL"])
+    if "JOBS_DATABASE_URL" in os.environ
+    else database(os.environ["DATABASE_URL"], "jobs"),
     # One conformance suite runs over every store that is at hand.
     "sqlite": database(f"sqlite:///{CACHE}/conformance.sqlite3"),
 }
@@ -42,4 +45,6 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 INSTALLED_APPS = ["django_dbq", "tests"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DBQ = {}
+# For the workers that tests start.
+DBQ = json.loads(os.environ.get("TEST_DBQ", "{}"))
+DATABASE_ROUTERS = json.loads(os.environ.get("TEST_ROUTERS", "[]"))

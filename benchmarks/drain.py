@@ -42,7 +42,9 @@ def bare_loop(count: int) -> float:
 
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS bare_job")
-        cursor.execute("CREATE TABLE bare_job (id bigserial PRIMARY KEY, state text NOT NULL, workspace jsonb)")
+        cursor.execute(
+            "CREATE TABLE bare_job (id bigserial PRIMARY KEY, state text NOT NULL, workspace jsonb)"
+        )
         cursor.execute("CREATE INDEX ON bare_job (id) WHERE state = 'NEW'")
         cursor.execute(
             "INSERT INTO bare_job (state, workspace) SELECT 'NEW', '{}' FROM generate_series(1, %s)", [count]
@@ -73,14 +75,21 @@ def main() -> None:
         bare.append(bare_loop(BARE_JOBS))
         jobs.append(drain("nothing", JOBS, {}, options.processes))
         tasks.append(5 * drain("five_steps", WORKFLOWS, {"customer": 42}, options.processes))
-        print(f"round {round_}: bare loop {bare[-1]:,.0f} jobs/s, {JOBS:,} jobs {jobs[-1]:,.0f} jobs/s,"
-              f" {WORKFLOWS:,} x 5 tasks {tasks[-1]:,.0f} tasks/s", flush=True)
+        print(
+            f"round {round_}: bare loop {bare[-1]:,.0f} jobs/s, {JOBS:,} jobs {jobs[-1]:,.0f} jobs/s,"
+            f" {WORKFLOWS:,} x 5 tasks {tasks[-1]:,.0f} tasks/s",
+            flush=True,
+        )
     base = statistics.median(bare)
     print(f"bare loop, two commits a job   {harness.spread(bare)} jobs/s")
-    print(f"one no-op task a job           {harness.spread(jobs)} jobs/s"
-          f" = {statistics.median(jobs) / base:.1f}x the bare loop (wanted: 4x)")
-    print(f"five tasks a job               {harness.spread(tasks)} tasks/s"
-          f" = {statistics.median(tasks) / base:.1f}x the bare loop (wanted: 6x)")
+    print(
+        f"one no-op task a job           {harness.spread(jobs)} jobs/s"
+        f" = {statistics.median(jobs) / base:.1f}x the bare loop (wanted: 4x)"
+    )
+    print(
+        f"five tasks a job               {harness.spread(tasks)} tasks/s"
+        f" = {statistics.median(tasks) / base:.1f}x the bare loop (wanted: 6x)"
+    )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,9 @@ def empty_tables() -> None:
 @contextlib.contextmanager
 def worker(*args: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a worker process for the time of the block."""
-    process = subprocess.Popen([sys.executable, "manage.py", "worker", *args], cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "worker", *args], cwd=ROOT, stdout=subprocess.DEVNULL
+    )
     try:
         yield process
     finally:

@@ -44,8 +44,10 @@ def main() -> None:
     if len(waits) != options.samples:
         raise SystemExit(f"only {len(waits)} of {options.samples} jobs ran")
     at = {share: waits[min(len(waits) - 1, int(len(waits) * share / 100))] for share in (50, 95, 99)}
-    print(f"idle pickup, {len(waits)} samples: p50 {at[50]:.1f} ms, p95 {at[95]:.1f} ms, p99 {at[99]:.1f} ms"
-          f" (wanted: p99 under 20 ms), longest {waits[-1]:.1f} ms")
+    print(
+        f"idle pickup, {len(waits)} samples: p50 {at[50]:.1f} ms, p95 {at[95]:.1f} ms, p99 {at[99]:.1f} ms"
+        f" (wanted: p99 under 20 ms), longest {waits[-1]:.1f} ms"
+    )
 
 
 if __name__ == "__main__":

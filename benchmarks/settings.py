@@ -10,8 +10,11 @@ TIME_ZONE = "UTC"
 INSTALLED_APPS = ["django_dbq"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
-LOGGING = {"version": 1, "loggers": {"django_dbq": {"handlers": ["none"], "level": "WARNING"}},
-           "handlers": {"none": {"class": "logging.NullHandler"}}}
+LOGGING = {
+    "version": 1,
+    "loggers": {"django_dbq": {"handlers": ["none"], "level": "WARNING"}},
+    "handlers": {"none": {"class": "logging.NullHandler"}},
+}
 JOBS = {
     "nothing": ["benchmarks.tasks.nothing"],
     "five_steps": ["benchmarks.tasks.step"] * 5,

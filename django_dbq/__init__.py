@@ -39,7 +39,7 @@ _HOME = {
     "WorkspaceError": "exceptions",
 }
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "Abort",
     "DBQError",
     "Finish",

@@ -27,7 +27,7 @@ class Options:
     WORKSPACE_BYTES_MAX: int = 1_048_576
 
 
-_LEAST = {
+_LEAST: dict[str, float] = {
     "BACKLOG_MAX": 1,
     "BACKLOG_SECONDS": 0,
     "DATABASE_RETRY_SECONDS": 0,
@@ -95,7 +95,7 @@ def parse_options(value: Any) -> tuple[Options | None, list[Problem]]:
     """Read a value of the DBQ setting; return the options, or None, and every problem."""
     if not isinstance(value, dict):
         return None, [Problem("type", "DBQ", f"must be a dictionary, not {type(value).__name__}")]
-    known = {field.name: type(field.default) for field in fields(Options)}
+    known: dict[str, Any] = {field.name: type(field.default) for field in fields(Options)}
     problems = []
     for key, given in value.items():
         where = f"DBQ[{key!r}]"
@@ -108,8 +108,8 @@ def parse_options(value: Any) -> tuple[Options | None, list[Problem]]:
         if not isinstance(given, wanted) or (known[key] is not bool and isinstance(given, bool)):
             noun = {bool: "True or False", int: "a whole number", float: "a number"}[known[key]]
             problems.append(Problem("type", where, f"must be {noun}, not {given!r}"))
-        elif key in _LEAST and not _LEAST[key] <= given < float("inf"):
-            problems.append(Problem("value", where, f"must be at least {_LEAST[key]:g}, not {given!r}"))
+        elif (least := _LEAST.get(key)) is not None and not least <= given < float("inf"):
+            problems.append(Problem("value", where, f"must be at least {least:g}, not {given!r}"))
     return (None, problems) if problems else (Options(**value), [])
 
 

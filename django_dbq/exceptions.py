@@ -17,9 +17,7 @@ class UnknownJob(DBQError, KeyError):
         known = sorted(known)
         hint = nearest(str(name), known)
         listed = f"JOBS has: {', '.join(known)}." if known else "JOBS is empty."
-        self.message = f"JOBS has no job named {name!r}. " + (
-            f"Did you mean {hint!r}?" if hint else listed
-        )
+        self.message = f"JOBS has no job named {name!r}. " + (f"Did you mean {hint!r}?" if hint else listed)
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -61,16 +59,24 @@ class TransactionLeftOpen(DBQError):
 class Retry(DBQError):
     """Raise in a task: a failed attempt that is tried again after `delay_seconds`.
 
-    It counts as an attempt: with none left the job is FAILED.
+    It counts as an attempt: with none left the job is FAILED. Raises ValueError for a
+    delay that is not a number of seconds from 0 on.
     """
 
     def __init__(self, delay_seconds: float = 0.0, why: str = "") -> None:
-        self.delay_seconds = float(delay_seconds)
+        check_delay(delay_seconds)
+        self.delay_seconds = delay_seconds
         super().__init__(why or f"asked to run again in {self.delay_seconds:g} s")
 
 
 class Abort(DBQError):
     """Raise in a task: the job is FAILED now, whatever attempts are left."""
+
+
+def check_delay(seconds: object) -> None:
+    """Raise ValueError unless `seconds` is a finite number from 0 on."""
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
+        raise ValueError(f"a delay is a number of seconds from 0 on, not {seconds!r}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -25,6 +25,8 @@ from django_dbq.exceptions import WorkspaceError
 
 DEFAULT_DELETE_JOBS_AFTER_HOURS = 24
 
+_UNKNOWN = object()
+
 _uuid7_lock = threading.Lock()
 _uuid7_last = 0
 
@@ -52,6 +54,8 @@ class JobQuerySet(models.QuerySet["Job"]):
         for job in jobs:
             job._make_ready()
         created = super().bulk_create(jobs, *args, **kwargs)
+        for job in jobs:
+            job._remember(job._WATCHED_FIELDS)
         _announce(self.db, jobs)
         return created
 
@@ -59,11 +63,12 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Return the due jobs of a queue, in claim order, to be locked in a transaction."""
         alias = self.select_for_update().db
         skip = connections[alias].features.has_select_for_update_skip_locked
-        return self.select_for_update(skip_locked=skip).filter(
+        due = self.select_for_update(skip_locked=skip).filter(
             models.Q(run_after__isnull=True) | models.Q(run_after__lte=timezone.now()),
             queue_name=queue_name,
             state__in=DUE_STATES,
         )
+        return due.order_by("-priority", Coalesce("run_after", "created"), "id")
 
 
 class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[misc]
@@ -122,6 +127,7 @@ class Job(models.Model):
     claim = models.BigIntegerField(default=0, db_default=0)  # The fence: one number an attempt.
     claimed_by = models.CharField(max_length=120, null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
+    cancel_requested = models.BooleanField(default=False, db_default=False)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
     result = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
@@ -133,11 +139,14 @@ class Job(models.Model):
     prior_state: str
     recorded_workspace: str | None  # JSON text
     spent: bool = False  # Lost too often: only to be failed.
+    trusted_until: float = float("inf")  # time.monotonic() after which the lease may have run out.
+    asked_to_stop: bool = False
     _writer: Callable[[Job], None] | None = None
-    _loaded: tuple[str, str] | None = None
 
-    # What callers may change on a row that exists.
-    _OWN_FIELDS: ClassVar = ("name", "workspace", "queue_name", "priority", "run_after", "staged", "modified")
+    # What a save() of a row that exists writes: these always, and those below where the
+    # caller has changed them, for a worker changes them too.
+    _OWN_FIELDS: ClassVar = ("name", "workspace", "queue_name", "priority", "modified")
+    _WATCHED_FIELDS: ClassVar = ("state", "next_task", "run_after")
 
     class Meta:
         ordering: ClassVar = ["-priority", "created"]
@@ -151,9 +160,7 @@ class Job(models.Model):
                 name="dbq_job_claim",
                 condition=models.Q(state__in=[state.value for state in DUE_STATES]),
             ),
-            models.Index(
-                fields=["run_after"], name="dbq_job_stage", condition=models.Q(staged=False)
-            ),
+            models.Index(fields=["run_after"], name="dbq_job_stage", condition=models.Q(staged=False)),
             models.Index(
                 fields=["lease_until"], name="dbq_job_lease", condition=models.Q(lease_until__isnull=False)
             ),
@@ -166,17 +173,28 @@ class Job(models.Model):
             if entry is not None:
                 kwargs.setdefault("queue_name", entry.queue_name)
                 kwargs.setdefault("priority", entry.priority)
+        self._loaded: dict[str, Any] = {}
         super().__init__(*args, **kwargs)
 
     def __str__(self) -> str:
         return f"{self.name} {self.pk} ({self.state})"
 
     @classmethod
-    def from_db(cls, db: str | None, field_names: Any, values: Any) -> Job:
-        job = super().from_db(db, field_names, values)
-        known = job.__dict__
-        job._loaded = (known.get("state", ""), known.get("next_task", ""))
+    def from_db(cls, db: str | None, field_names: Any, values: Any, **kwargs: Any) -> Job:
+        job = super().from_db(db, field_names, values, **kwargs)
+        job._remember(cls._WATCHED_FIELDS)
         return job
+
+    def refresh_from_db(self, using: str | None = None, fields: Any = None, **kwargs: Any) -> None:
+        super().refresh_from_db(using, fields, **kwargs)
+        self._remember(self._WATCHED_FIELDS if fields is None else fields)
+
+    def _remember(self, names: Iterable[str]) -> None:
+        """Note what the row holds, to tell later what the caller has changed."""
+        known = self.__dict__
+        for name in names:
+            if name in known:
+                self._loaded[name] = known[name]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Create the job, or write what a caller may change of it.
@@ -192,24 +210,65 @@ class Job(models.Model):
         if self._state.adding:
             self._make_ready()
             super().save(*args, **kwargs)
-            self._loaded = (self.state, self.next_task)
+            self._remember(self._WATCHED_FIELDS)
             return _announce(using, [self])
         if kwargs.get("update_fields") is None and not kwargs.get("force_insert"):
             kwargs["update_fields"] = self._changed_fields()
         self.staged = self._is_due()
-        if "run_after" in (kwargs.get("update_fields") or ()):
-            kwargs["update_fields"] = {*kwargs["update_fields"], "staged"}
+        fields = kwargs.get("update_fields") or ()
+        if "workspace" in fields:
+            encode_workspace({} if self.workspace is None else self.workspace)
+        if "run_after" in fields:
+            kwargs["update_fields"] = {*fields, "staged"}
         super().save(*args, **kwargs)
-        self._loaded = (self.state, self.next_task)
+        self._remember(fields or self._WATCHED_FIELDS)
         _announce(using, [self])
+
+    def cancel(self) -> bool:
+        """Cancel this job; return False when it has finished already.
+
+        One that waits is CANCELLED now. One that runs is told through `should_stop()`
+        at its worker's next heartbeat, and is CANCELLED once its present task ends,
+        unless that was the last one or failed for good.
+        """
+        from django_dbq.store import get_store
+
+        using = self._state.db or router.db_for_write(Job, instance=self)
+        states = get_store(using).cancel([self.pk])
+        self.state = states.get(self.pk, self.state)
+        return bool(states)
+
+    def retry(self, *, from_start: bool = False) -> bool:
+        """Run this finished job again, from the task it ended at or from its first.
+
+        Its workspace stays, its attempts count anew. Returns False when it has not finished.
+        """
+        from django_dbq.store import get_store
+
+        using = self._state.db or router.db_for_write(Job, instance=self)
+        retried = bool(get_store(using).retry([self.pk], from_start=from_start))
+        if retried:
+            self.refresh_from_db()
+            _announce(using, [self])
+        return retried
+
+    def should_stop(self) -> bool:
+        """Tell a running task that it had better end soon.
+
+        True once somebody asked to cancel the job, the worker was asked to exit, or
+        the worker can no longer be sure that the job is still its own.
+        """
+        return self.asked_to_stop or time.monotonic() > self.trusted_until
 
     def _changed_fields(self) -> list[str]:
         deferred = self.get_deferred_fields()
         own = [name for name in self._OWN_FIELDS if name not in deferred]
-        for name, loaded in zip(("state", "next_task"), self._loaded or ("", ""), strict=True):
-            if name not in deferred and getattr(self, name) != loaded:
-                own.append(name)
-        return own
+        changed = [
+            name
+            for name in self._WATCHED_FIELDS
+            if name not in deferred and getattr(self, name) != self._loaded.get(name, _UNKNOWN)
+        ]
+        return own + changed
 
     def _make_ready(self) -> None:
         """Make this new job ready to insert: first task, plan, creation hook, checks."""
@@ -277,9 +336,7 @@ def encode_workspace(workspace: Any) -> str:
     if not isinstance(workspace, dict):
         kind = type(workspace).__name__
         raise WorkspaceError(f"workspace must be a dictionary (a JSON object), not {kind}")
-    return encode(
-        workspace, encoder=DjangoJSONEncoder, bytes_max=conf.options().WORKSPACE_BYTES_MAX
-    )
+    return encode(workspace, encoder=DjangoJSONEncoder, bytes_max=conf.options().WORKSPACE_BYTES_MAX)
 
 
 def encode_result(result: Any) -> str:

@@ -48,7 +48,9 @@ def test_database_url(alias="default"):
     scheme = {"postgresql": "postgresql", "mysql": "mysql"}[connections[alias].vendor]
     user = f"{values['USER']}:{values['PASSWORD']}@" if values["USER"] else ""
     port = f":{values['PORT']}" if values["PORT"] else ""
-    query = "&".join(f"{key}={value}" for key, value in values["OPTIONS"].items() if key in ("host", "unix_socket"))
+    query = "&".join(
+        f"{key}={value}" for key, value in values["OPTIONS"].items() if key in ("host", "unix_socket")
+    )
     return f"{scheme}://{user}{values['HOST']}{port}/{values['NAME']}" + (f"?{query}" if query else "")
 
 
@@ -97,7 +99,12 @@ def manage(tmp_path):
     started = []
 
     def start(*args, alias="default", **env):
-        env = {**os.environ, "DATABASE_URL": test_database_url(alias), "DJANGO_SETTINGS_MODULE": "testsettings", **env}
+        env = {
+            **os.environ,
+            "DATABASE_URL": test_database_url(alias),
+            "DJANGO_SETTINGS_MODULE": "testsettings",
+            **env,
+        }
         process = Process(args, tmp_path / f"process-{len(started)}.log", env)
         started.append(process)
         return process

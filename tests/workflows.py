@@ -11,6 +11,7 @@ from django_dbq import Abort, Finish, GoTo, Retry, Snooze
 JOBS = {
     "nothing": ["tests.workflows.nothing"],
     "five": ["tests.workflows.count"] * 5,
+    "nothing_then_count": ["tests.workflows.nothing", "tests.workflows.count"],
     "boom": ["tests.workflows.boom"],
     "slow": {"tasks": ["tests.workflows.slow", "tests.workflows.count"]},
     "other_queue": {"tasks": ["tests.workflows.nothing"], "queue_name": "other", "priority": 3},

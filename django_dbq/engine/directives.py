@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django_dbq.exceptions import check_delay
+
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
-    """Return from a task: run the same task again in `delay_seconds`; no attempt is used."""
+    """Return from a task: run the same task again in `delay_seconds`; no attempt is used.
+
+    Raises ValueError for a delay that is not a number of seconds from 0 on.
+    """
 
     delay_seconds: float
+
+    def __post_init__(self) -> None:
+        check_delay(self.delay_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ class Transition:
     @property
     def goes_on(self) -> bool:
         """Whether the job could run again at once."""
-        return self.state is State.READY and self.delay_seconds is None
+        return self.state is State.READY and not self.delay_seconds
 
 
 def decide(

@@ -32,6 +32,6 @@ class RetryPolicy:
         try:
             delay = self.delay_seconds * self.backoff ** (failures - 1)
         except OverflowError:
-            delay = self.max_delay_seconds
+            delay = self.max_delay_seconds if self.delay_seconds else 0.0
         delay = min(self.max_delay_seconds, delay)
         return delay * chance if self.jitter else delay

@@ -13,6 +13,7 @@ QUEUE_NAME_MAX = 100
 TASK_PATH_MAX = 255
 JOB_NAME_MAX = 100
 SMALLINT_MAX = 32_767
+NO_RETRY = RetryPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Task:
     """One function of a workflow, with its options settled."""
 
     path: str
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = NO_RETRY
     timeout_seconds: float | None = None
     atomic: bool | None = None  # None: as DBQ["ATOMIC_TASKS"] says.
 

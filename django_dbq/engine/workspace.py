@@ -10,6 +10,7 @@ from typing import Any
 from django_dbq.exceptions import WorkspaceError
 
 _SUSPECT = re.compile(r"\\u(?:0000|d[89a-f])", re.IGNORECASE)
+_NESTING_MAX = 1_000  # Of what is searched for a fault; the encoder's own limit is near.
 
 
 def encode(
@@ -41,6 +42,8 @@ def encode(
         )
     if _SUSPECT.search(text):
         for path, part in _leaves(value, what):
+            if not isinstance(part, (str, int, float, type(None))):
+                part = json.loads(json.dumps(part, cls=encoder))  # A lazy string, say.
             if isinstance(part, str) and not storable(part):
                 raise WorkspaceError(
                     f"{path}: holds a NUL or half a surrogate pair, which JSON columns refuse"
@@ -69,18 +72,38 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any] | N
     return {**found, "unset": gone} if gone else found or None
 
 
-def _leaves(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    if depth > 50:
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield what is neither list nor dictionary, with its path; raise WorkspaceError for a bad key.
+
+    Not recursive, and strict about circles: it walks what the encoder could not.
+    """
+    parts: list[Iterator[tuple[str, Any]]] = [iter([(path, value)])]
+    above: list[int] = []
+    while parts:
+        found = next(parts[-1], None)
+        if found is None:
+            parts.pop()
+            del above[len(parts) - 1 :]
+            continue
+        path, value = found
+        if not isinstance(value, (dict, list, tuple)):
+            yield path, value
+            continue
+        if id(value) in above:
+            raise WorkspaceError(f"{path}: holds itself, which JSON cannot show")
+        if len(above) > _NESTING_MAX:
+            raise WorkspaceError(f"{path[:80]}…: nested more than {_NESTING_MAX:,} deep")
+        above.append(id(value))
+        parts.append(_parts(value, path))
+
+
+def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield from ((f"{path}[{index}]", part) for index, part in enumerate(value))
         return
-    if isinstance(value, dict):
-        for key, part in value.items():
-            if not isinstance(key, (str, int, float, bool, type(None))):
-                raise WorkspaceError(f"{path}: the key {key!r} is not a string")
-            if isinstance(key, str) and not storable(key):
-                raise WorkspaceError(f"{path}: the key {key!r} holds a NUL or half a surrogate pair")
-            yield from _leaves(part, f"{path}[{key!r}]", depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for index, part in enumerate(value):
-            yield from _leaves(part, f"{path}[{index}]", depth + 1)
-    else:
-        yield path, value
+    for key, part in value.items():
+        if not isinstance(key, (str, int, float, bool, type(None))):
+            raise WorkspaceError(f"{path}: the key {key!r} is not a string")
+        if isinstance(key, str) and not storable(key):
+            raise WorkspaceError(f"{path}: the key {key!r} holds a NUL or half a surrogate pair")
+        yield f"{path}[{key!r}]", part

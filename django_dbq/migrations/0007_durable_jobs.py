@@ -1,10 +1,24 @@
 import django.db.models.deletion
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import migrations, models
+from django.db.models.functions import Length
 
 import django_dbq.models
+from django_dbq.migrations._operations import LockBriefly, NativeUUID
 
-STATES = ["NEW", "READY", "PROCESSING", "STOPPING", "WAITING", "COMPLETE", "FAILED", "CANCELLED"]
+WIDTHS_BEFORE = {"next_task": 100, "queue_name": 20}
+
+
+def refuse_what_would_not_fit(apps, schema_editor):
+    """Say on the way back, before anything is changed, which jobs the narrower columns cannot hold."""
+    jobs = apps.get_model("django_dbq", "Job").objects.using(schema_editor.connection.alias)
+    for name, width in WIDTHS_BEFORE.items():
+        count = jobs.annotate(width=Length(name)).filter(width__gt=width).count()
+        if count:
+            raise ValueError(
+                f"{count} jobs have a {name} of more than {width} characters, which the column held before"
+                " 0007. Let them finish and delete them (manage.py delete_old_jobs), then migrate again."
+            )
 
 
 class Migration(migrations.Migration):
@@ -13,6 +27,8 @@ class Migration(migrations.Migration):
     dependencies = [("django_dbq", "0006_alter_job_state")]
 
     operations = [
+        LockBriefly("job"),
+        NativeUUID("job", "id"),
         migrations.AddField("job", "staged", models.BooleanField(default=True, db_default=True)),
         migrations.AddField("job", "position", models.IntegerField(default=0, db_default=0)),
         migrations.AddField("job", "plan", models.JSONField(null=True, blank=True)),
@@ -21,6 +37,7 @@ class Migration(migrations.Migration):
         migrations.AddField("job", "claim", models.BigIntegerField(default=0, db_default=0)),
         migrations.AddField("job", "claimed_by", models.CharField(max_length=120, null=True, blank=True)),
         migrations.AddField("job", "lease_until", models.DateTimeField(null=True, blank=True)),
+        migrations.AddField("job", "cancel_requested", models.BooleanField(default=False, db_default=False)),
         migrations.AddField("job", "started", models.DateTimeField(null=True, blank=True)),
         migrations.AddField("job", "finished", models.DateTimeField(null=True, blank=True)),
         migrations.AddField(
@@ -63,9 +80,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["job", "claim"],
-                "constraints": [
-                    models.UniqueConstraint(fields=["job", "claim"], name="dbq_taskrun_once")
-                ],
+                "constraints": [models.UniqueConstraint(fields=["job", "claim"], name="dbq_taskrun_once")],
             },
         ),
         # What follows is known to Django alone; no column changes.
@@ -83,4 +98,6 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
+        migrations.RunPython(migrations.RunPython.noop, refuse_what_would_not_fit),
+        LockBriefly("job"),
     ]

@@ -58,11 +58,12 @@ class Store(ABC):
         worker: str,
         lease_seconds: float,
         now: datetime.datetime | None = None,
-    ) -> set[Any]:
-        """Write transitions and their history in one statement; return the ids that were still held.
+    ) -> dict[Any, str]:
+        """Write transitions and their history in one statement; return the states of those still held.
 
         A transition with `hold` keeps the job for `worker` under the next claim number,
-        with its next attempt counted.
+        with its next attempt counted. A job that could go on, but that somebody asked to
+        cancel, becomes CANCELLED instead: only the answer tells.
         """
 
     @abstractmethod
@@ -72,10 +73,25 @@ class Store(ABC):
     @abstractmethod
     def extend(
         self, jobs: Collection[Job], *, worker: str, lease_seconds: float, stopping: bool = False
-    ) -> set[Any]:
-        """Renew the leases of held jobs; return the ids that were still held.
+    ) -> dict[Any, bool]:
+        """Renew the leases of held jobs; return, for those still held, whether a cancel was asked for.
 
         `stopping` shows them as STOPPING: their worker was asked to exit.
+        """
+
+    @abstractmethod
+    def cancel(self, job_ids: Collection[Any]) -> dict[Any, str]:
+        """Cancel jobs: waiting ones now, held ones at their next record. Return the states after it.
+
+        Finished jobs are left alone and missing from the answer.
+        """
+
+    @abstractmethod
+    def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
+        """Make finished jobs READY again at the task they ended at, or their first; return how many.
+
+        Attempts count anew, the workspace stays. `stuck` also takes jobs that a worker of
+        the original package has left PROCESSING or STOPPING.
         """
 
     @abstractmethod
@@ -108,21 +124,20 @@ class Store(ABC):
             total += deleted
         return total
 
-    def recorded(self, transitions: Iterable[Transition], *, worker: str) -> set[Any]:
-        """Return the ids whose transition an earlier try has written, though its answer was lost."""
+    def recorded(self, transitions: Iterable[Transition], *, worker: str) -> dict[Any, str]:
+        """Return the states of those that an earlier try has written, though its answer was lost."""
         from django_dbq.models import TaskRun
 
         claims = {transition.job_id: transition.claim for transition in transitions}
         runs = TaskRun.objects.using(self.using).filter(job__in=claims, worker=worker)
-        written = runs.exclude(outcome="lost").values_list("job_id", "claim")
-        return {job_id for job_id, claim in written if claims[job_id] == claim}
+        written = runs.exclude(outcome="lost").values_list("job_id", "claim", "job__state")
+        return {pk: state for pk, claim, state in written if claims[pk] == claim}
 
     def release(
         self, jobs: Iterable[Job], *, worker: str, now: datetime.datetime | None = None
-    ) -> set[Any]:
-        """Give jobs back as the claim found them, no attempt counted; return the ids still held."""
+    ) -> dict[Any, str]:
+        """Give jobs back as the claim found them, no attempt counted; answer as `record` does."""
         given_back = [decide(job, GivenBack(), (), RetryPolicy(), 0.0) for job in jobs]
         if not given_back:
-            return set()
+            return {}
         return self.record(given_back, worker=worker, lease_seconds=0, now=now)
-

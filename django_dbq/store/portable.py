@@ -20,7 +20,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from django_dbq.engine.lifecycle import DUE_STATES, HELD_STATES, State, Transition
+from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State, Transition
 from django_dbq.models import Job, TaskRun
 from django_dbq.store import base
 
@@ -76,22 +76,28 @@ class PortableStore(base.Store):
         worker: str,
         lease_seconds: float,
         now: datetime.datetime | None = None,
-    ) -> set[Any]:
+    ) -> dict[Any, str]:
         sent = time.monotonic()
         with self._write():
             now = now or self._now()
-            # In one order everywhere, so that two workers cannot wait for each other.
-            moved = [
-                transition
-                for transition in sorted(transitions, key=lambda transition: str(transition.job_id))
-                if self._held(transition.job_id, transition.claim, worker).update(
-                    **_columns(transition, now, worker, lease_seconds)
-                )
-            ]
-            TaskRun.objects.using(self.using).bulk_create(
-                [_history(transition, now, sent, worker) for transition in moved if transition.run]
+            cancelled = set(
+                self._jobs()
+                .filter(id__in=[transition.job_id for transition in transitions], cancel_requested=True)
+                .values_list("id", flat=True)
             )
-            return {transition.job_id for transition in moved}
+            moved = []
+            # In one order everywhere, so that two workers cannot wait for each other.
+            for transition in sorted(transitions, key=lambda transition: str(transition.job_id)):
+                values = _columns(transition, now, worker, lease_seconds)
+                if transition.job_id in cancelled and not transition.finished:
+                    values |= {"state": State.CANCELLED, "finished": now, "claim": transition.claim}
+                    values |= {"claimed_by": None, "lease_until": None}
+                if self._held(transition.job_id, transition.claim, worker).update(**values):
+                    moved.append((transition, values["state"]))
+            TaskRun.objects.using(self.using).bulk_create(
+                [_history(transition, now, sent, worker) for transition, _ in moved if transition.run]
+            )
+            return {transition.job_id: state for transition, state in moved}
 
     def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:
         values: dict[str, Any] = {"workspace": json.loads(workspace), "modified": self._now()}
@@ -101,19 +107,58 @@ class PortableStore(base.Store):
 
     def extend(
         self, jobs: Collection[Job], *, worker: str, lease_seconds: float, stopping: bool = False
-    ) -> set[Any]:
+    ) -> dict[Any, bool]:
         with self._write():
             until = self._now() + datetime.timedelta(seconds=lease_seconds)
             values: dict[str, Any] = {"lease_until": until}
             if stopping:
                 values["state"] = State.STOPPING
             claims = {job.id: job.claim for job in jobs}
-            mine = self._jobs().filter(id__in=claims, claimed_by=worker)
-            held = [
-                pk for pk, claim in self._locked(mine).values_list("id", "claim") if claim == claims[pk]
-            ]
+            mine = self._locked(self._jobs().filter(id__in=claims, claimed_by=worker))
+            held = {
+                pk: cancel
+                for pk, claim, cancel in mine.values_list("id", "claim", "cancel_requested")
+                if claim == claims[pk]
+            }
             self._jobs().filter(id__in=held).update(**values)
-            return set(held)
+            return held
+
+    def cancel(self, job_ids: Collection[Any]) -> dict[Any, str]:
+        with self._write():
+            now = self._now()
+            jobs = self._jobs().filter(id__in=job_ids)
+            locked = dict(jobs.select_for_update().values_list("id", "state"))
+            waiting = [pk for pk, state in locked.items() if state in (*DUE_STATES, State.WAITING)]
+            held = [pk for pk, state in locked.items() if state in HELD_STATES]
+            jobs.filter(id__in=waiting).update(state=State.CANCELLED, finished=now, modified=now)
+            jobs.filter(id__in=held).update(cancel_requested=True, modified=now)
+            return dict.fromkeys(waiting, str(State.CANCELLED)) | {pk: locked[pk] for pk in held}
+
+    def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
+        taken = Q(state__in=FINISHED_STATES)
+        if stuck:
+            taken |= Q(state__in=HELD_STATES, claimed_by__isnull=True)
+        with self._write():
+            retried = 0
+            for job in self._jobs().select_for_update().filter(taken, id__in=job_ids).order_by("id"):
+                values: dict[str, Any] = {"attempt": 0, "lost_attempts": 0, "run_after": None}
+                if from_start or not job.next_task:
+                    if not job.plan:
+                        continue
+                    values |= {"next_task": job.plan[0], "position": 0}
+                retried += (
+                    self._jobs()
+                    .filter(id=job.id)
+                    .update(
+                        state=State.READY,
+                        staged=True,
+                        finished=None,
+                        cancel_requested=False,
+                        modified=self._now(),
+                        **values,
+                    )
+                )
+            return retried
 
     def stage(self, *, now: datetime.datetime | None = None) -> int:
         due = self._jobs().filter(staged=False, run_after__lte=now or self._now())
@@ -129,9 +174,7 @@ class PortableStore(base.Store):
         lost_attempts_max: int,
         now: datetime.datetime | None = None,
     ) -> tuple[int, list[Job]]:
-        expired = self._jobs().filter(
-            lease_until__lt=now or self._now(), state__in=HELD_STATES
-        )
+        expired = self._jobs().filter(lease_until__lt=now or self._now(), state__in=HELD_STATES)
         if not expired.exists():
             return 0, []
         ready, spent = 0, []
@@ -182,17 +225,19 @@ class PortableStore(base.Store):
             if not ids:
                 return 0
             TaskRun.objects.using(self.using).filter(job_id__in=ids)._raw_delete(self.using)
-            return self._jobs().filter(id__in=ids)._raw_delete(self.using)  # type: ignore[no-any-return]
+            return int(self._jobs().filter(id__in=ids)._raw_delete(self.using))
 
     def _jobs(self) -> models.QuerySet[Job]:
-        return Job.objects.using(self.using)
+        jobs: models.QuerySet[Job] = Job.objects.using(self.using)
+        return jobs
 
     def _held(self, job_id: Any, claim: int, worker: str) -> models.QuerySet[Job]:
         return self._jobs().filter(id=job_id, claim=claim, claimed_by=worker)
 
     def _locked(self, jobs: models.QuerySet[Job]) -> models.QuerySet[Job]:
         skip = connections[self.using].features.has_select_for_update_skip_locked
-        return jobs.select_for_update(skip_locked=skip)
+        locked: models.QuerySet[Job] = jobs.select_for_update(skip_locked=skip)
+        return locked
 
     @contextmanager
     def _write(self) -> Iterator[None]:
@@ -234,6 +279,7 @@ def _columns(
         "lease_until": now + datetime.timedelta(seconds=lease_seconds) if hold else None,
         "staged": not transition.delay_seconds or transition.delay_seconds <= 0,
         "finished": now if transition.finished else None,
+        "cancel_requested": False,
         "modified": now,
     }
     if transition.delay_seconds is not None:

@@ -36,6 +36,8 @@ class PostgresStore(base.Store):
 
     def announce(self, queue_names: Collection[str]) -> None:
         connection = connections[self.using]
+        if not connection.in_atomic_block and not connection.get_autocommit():
+            return  # The caller commits by hand, when Django cannot tell. Polling finds the jobs.
         # One NOTIFY a transaction, however many jobs it creates: each creation asks for
         # one, the first to run after the commit sends all names, the others find none.
         pending: set[str] = connection.__dict__.setdefault("_dbq_announce", set())
@@ -73,7 +75,7 @@ class PostgresStore(base.Store):
         worker: str,
         lease_seconds: float,
         now: datetime.datetime | None = None,
-    ) -> set[Any]:
+    ) -> dict[Any, str]:
         sent = time.monotonic()
         values = {
             "transitions": f"[{','.join(_as_json(transition, sent) for transition in transitions)}]",
@@ -81,7 +83,7 @@ class PostgresStore(base.Store):
             "lease": lease_seconds,
             "now": now,
         }
-        return self._ids("record", values)
+        return self._pairs("record", values)
 
     def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:
         values = {
@@ -91,11 +93,11 @@ class PostgresStore(base.Store):
             "workspace": workspace,
             "result": result,
         }
-        return bool(self._ids("save_progress", values))
+        return self._run("save_progress", values) == 1
 
     def extend(
         self, jobs: Collection[Job], *, worker: str, lease_seconds: float, stopping: bool = False
-    ) -> set[Any]:
+    ) -> dict[Any, bool]:
         values = {
             "ids": [job.id for job in jobs],
             "claims": [job.claim for job in jobs],
@@ -103,7 +105,13 @@ class PostgresStore(base.Store):
             "lease": lease_seconds,
             "stopping": stopping,
         }
-        return self._ids("extend", values)
+        return self._pairs("extend", values)
+
+    def cancel(self, job_ids: Collection[Any]) -> dict[Any, str]:
+        return self._pairs("cancel", {"ids": list(job_ids)})
+
+    def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
+        return self._run("retry", {"ids": list(job_ids), "from_start": from_start, "stuck": stuck})
 
     def stage(self, *, now: datetime.datetime | None = None) -> int:
         return self._run("stage", {"now": now, "limit": base.STAGE_BATCH})
@@ -137,10 +145,10 @@ class PostgresStore(base.Store):
             cursor.execute(statement(verb), values)
             return int(cursor.rowcount)
 
-    def _ids(self, verb: str, values: dict[str, Any]) -> set[Any]:
+    def _pairs(self, verb: str, values: dict[str, Any]) -> dict[Any, Any]:
         with connections[self.using].cursor() as cursor:
             cursor.execute(statement(verb), values)
-            return {row[0] for row in cursor.fetchall()}
+            return dict(cursor.fetchall())
 
     def _jobs(self, verb: str, values: dict[str, Any]) -> list[Job]:
         with connections[self.using].cursor() as cursor:

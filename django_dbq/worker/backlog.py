@@ -61,4 +61,5 @@ class Backlog:
 
 
 def _urgency(job: Job) -> tuple[Any, ...]:
-    return (-job.priority, job.run_after or job.created, job.id, job.claim)
+    # Last of all what may have killed a worker: by then the others are recorded.
+    return (job.lost_attempts > 0, -job.priority, job.run_after or job.created, job.id, job.claim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import random
 import signal
@@ -10,12 +11,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db import connections, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils.module_loading import import_string
 
 from django_dbq import conf
@@ -24,6 +25,7 @@ from django_dbq.engine.lifecycle import (
     Done,
     Failed,
     Finished,
+    GivenBack,
     Lost,
     Outcome,
     Parked,
@@ -39,17 +41,23 @@ from django_dbq.engine.workflow import Task, Workflow, locate
 from django_dbq.engine.workspace import changes, printable
 from django_dbq.exceptions import (
     Abort,
+    DBQError,
     LeaseLost,
     Retry,
     TaskTimeout,
     TaskUnavailable,
-    TransactionLeftOpen,
     UnknownJob,
     WorkerLost,
     WorkspaceError,
 )
 from django_dbq.models import Job, decode_workspace, encode_result, encode_workspace
 from django_dbq.store import get_store
+from django_dbq.worker.connections import (
+    depths,
+    drop_open_transactions,
+    refuse_open_transactions,
+    statement_errors_undone,
+)
 
 logger = logging.getLogger("django_dbq.worker")
 
@@ -66,6 +74,12 @@ class Attempt:
     seconds: float
     error: BaseException | None = None
     recorded: bool | None = None  # None: not tried. False: the claim was lost.
+
+    def note(self, states: dict[Any, str]) -> None:
+        """Take in what a record answered: whether the job was still held, and if it was cancelled."""
+        self.recorded = self.job.id in states
+        if states.get(self.job.id) == State.CANCELLED:
+            self.transition.state, self.transition.hold = State.CANCELLED, False
 
 
 @dataclass(slots=True)
@@ -140,7 +154,8 @@ class Executor:
         job.position = position
         try:
             function = import_string(job.next_task)
-        except Exception as error:
+        except BaseException as error:  # A module may even exit.
+            _leave_to_the_person(error)
             raise TaskUnavailable(
                 f"the task {job.next_task!r} of job {job.name!r} does not import: {_line(error)}"
             ) from error
@@ -160,48 +175,55 @@ class Executor:
 
         A failure rolls all of it back, the workspace too, and is recorded afterwards.
         """
+        ran = False
         try:
             with transaction.atomic(using=self.using):
-                outcome, error = self._call(job, step)
+                outcome, error = self._call(job, step, atomic=True)
                 if error is not None:
                     raise error
+                ran = True
                 attempt = self._settle(job, step, outcome, None, began)
                 if attempt.transition.goes_on and self.keeps(job.name):
                     attempt.transition.keep()
-                written = self.store.record(
+                states = self.store.record(
                     [attempt.transition], worker=self.worker, lease_seconds=conf.options().LEASE_SECONDS
                 )
-                if not written:
+                if not states:
                     raise LeaseLost(f"job {job.id} is no longer this worker's; its task was rolled back")
-                attempt.recorded = True
+            attempt.note(states)
             return attempt
-        except LeaseLost as error:
-            given = Failed(_line(error), may_retry=False)
-            lost = decide(job, given, step.plan, step.task.retry, 0.0)
-            return Attempt(job, lost, time.monotonic() - began, error, recorded=False)
         except BaseException as error:
             _leave_to_the_person(error)
             job.workspace = decode_workspace(step.recorded)
             job.recorded_workspace = step.recorded
+            if ran and isinstance(error, (OperationalError, InterfaceError)):
+                # The database, not the task, broke off. Should the commit have got through
+                # after all, the claim has moved on and this changes nothing.
+                transition = decide(job, GivenBack(), step.plan, step.task.retry, 0.0)
+                return Attempt(job, transition, time.monotonic() - began, error)
             return self._settle(job, step, self._failed(error, step.task.retry), error, began)
 
-    def _call(self, job: Job, step: _Step) -> tuple[Outcome, BaseException | None]:
+    def _call(self, job: Job, step: _Step, atomic: bool = False) -> tuple[Outcome, BaseException | None]:
         """Call the pre-task hook and the task; return the outcome, and the error if it failed."""
-        before = _transactions()
+        before = depths()
+        # In an atomic task a statement that failed must keep everything from being committed.
+        undone = nullcontext() if atomic else statement_errors_undone(before)
         try:
-            with _statement_errors_undone(before), _time_limit(step.task, job):
+            with undone, _time_limit(step.task):
                 if step.workflow.pre_task_hook:
                     import_string(step.workflow.pre_task_hook)(job)
                 if inspect.iscoroutinefunction(step.function):
                     returned = async_to_sync(step.function)(job)
                 else:
                     returned = step.function(job)
-            _refuse_open_transactions(before)
+            refuse_open_transactions(before)
             outcome: Outcome
             match returned:
                 case Snooze(delay_seconds):
                     outcome = Snoozed(delay_seconds)
                 case GoTo(task):
+                    if task not in step.plan:
+                        raise DBQError(f"GoTo({task!r}): this job's tasks are {', '.join(step.plan)}")
                     outcome = WentTo(task)
                 case Finish(result):
                     outcome = Finished()
@@ -215,7 +237,7 @@ class Executor:
             return outcome, None
         except BaseException as error:
             _leave_to_the_person(error)
-            _drop_open_transactions(before)
+            drop_open_transactions(before)
             return self._failed(error, step.task.retry), error
 
     def _failed(self, error: BaseException, retry: RetryPolicy) -> Failed:
@@ -233,6 +255,10 @@ class Executor:
     ) -> Attempt:
         """Decide what the outcome means, run the hooks that follow, and write down the result."""
         seconds = time.monotonic() - began
+        if isinstance(error, LeaseLost):
+            # Another worker has the job: nothing of this attempt counts, and no hook runs.
+            dropped = decide(job, GivenBack(), step.plan, step.task.retry, 0.0)
+            return Attempt(job, dropped, seconds, error, recorded=False)
         position, attempt_number = job.position, job.attempt
         transition = decide(job, outcome, step.plan, step.task.retry, random.random())
         hooks_failed = ""
@@ -255,7 +281,7 @@ class Executor:
                 transition.workspace = text
             if text is not None and text != step.recorded:
                 changed = changes(decode_workspace(step.recorded), decode_workspace(text))
-                run.changes = encode_workspace(changed) if changed else None
+                run.changes = json.dumps(changed) if changed else None
             if job.result is not None:
                 transition.result = self._encoded_result(job)
         transition.run = run
@@ -279,15 +305,15 @@ class Executor:
         """Call a hook that follows a task; return the text of its own error, which changes nothing else."""
         if path is None:
             return ""
-        before = _transactions()
+        before = depths()
         try:
-            with _statement_errors_undone(before):
+            with statement_errors_undone(before):
                 import_string(path)(job, *args)
-            _refuse_open_transactions(before)
+            refuse_open_transactions(before)
             return ""
         except BaseException as error:
             _leave_to_the_person(error)
-            _drop_open_transactions(before)
+            drop_open_transactions(before)
             logger.exception("Hook failed: job=%s name=%s %s=%s", job.id, job.name, kind, path)
             return f"\n{kind} {path} failed:\n{_traceback(error)}"
 
@@ -315,7 +341,7 @@ def _leave_to_the_person(error: BaseException) -> None:
 
 
 @contextmanager
-def _time_limit(task: Task, job: Job) -> Iterator[None]:
+def _time_limit(task: Task) -> Iterator[None]:
     """Raise TaskTimeout in the block after the task's time; in the main thread only.
 
     A thread cannot be interrupted: there the keeper reports the task as stuck.
@@ -335,79 +361,6 @@ def _time_limit(task: Task, job: Job) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-
-
-# Connections: a task leaves them as it found them.
-
-
-def _transactions() -> dict[str, int]:
-    """Return how deep this thread's open connections are in atomic blocks, by alias."""
-    return {
-        connection.alias: len(connection.atomic_blocks)
-        for connection in connections.all(initialized_only=True)
-    }
-
-
-def _refuse_open_transactions(before: dict[str, int]) -> None:
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is None:
-            continue
-        depth = before.get(connection.alias, 0)
-        if len(connection.atomic_blocks) != depth or (depth == 0 and _in_transaction(connection)):
-            raise TransactionLeftOpen(
-                f"the task left a transaction open on database {connection.alias!r};"
-                " its writes there were rolled back"
-            )
-        if depth == 0:
-            connection.close_if_unusable_or_obsolete()
-
-
-def _drop_open_transactions(before: dict[str, int]) -> None:
-    for connection in connections.all(initialized_only=True):
-        if before.get(connection.alias, 0) or connection.connection is None:
-            continue
-        if connection.atomic_blocks or _in_transaction(connection):
-            connection.in_atomic_block = False
-            connection.atomic_blocks = []
-            connection.closed_in_transaction = False
-            connection.close()
-        else:
-            connection.close_if_unusable_or_obsolete()
-
-
-def _in_transaction(connection: Any) -> bool:
-    if not connection.get_autocommit():
-        return True
-    raw = connection.connection
-    if connection.vendor == "postgresql":
-        return bool(raw.info.transaction_status != 0)  # IDLE, in psycopg2 and psycopg alike.
-    return bool(getattr(raw, "in_transaction", False))
-
-
-@contextmanager
-def _statement_errors_undone(before: dict[str, int]) -> Iterator[None]:
-    """Keep a statement that failed from breaking a transaction around the block.
-
-    A worker has none around a plain task. In a test there is one, and PostgreSQL
-    would refuse every later statement in it.
-    """
-    points = {
-        alias: transaction.savepoint(using=alias)
-        for alias, depth in before.items()
-        if depth and connections[alias].vendor == "postgresql" and not connections[alias].needs_rollback
-    }
-    try:
-        yield
-    finally:
-        for alias, point in points.items():
-            connection = connections[alias]
-            if connection.connection is None or connection.closed_in_transaction:
-                continue
-            if connection.connection.info.transaction_status == 3:  # INERROR
-                connection.needs_rollback = False
-                transaction.savepoint_rollback(point, using=alias)
-            else:
-                transaction.savepoint_commit(point, using=alias)
 
 
 # Texts.

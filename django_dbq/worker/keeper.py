@@ -54,7 +54,12 @@ class Keeper(threading.Thread):
     """See the module. `inbox` is safe to put into from a signal handler."""
 
     def __init__(
-        self, settings: WorkerSettings, worker: str, backlog: Backlog, slots: list[Slot], leave: Callable[[], None]
+        self,
+        settings: WorkerSettings,
+        worker: str,
+        backlog: Backlog,
+        slots: list[Slot],
+        leave: Callable[[], None],
     ) -> None:
         super().__init__(name="dbq-keeper", daemon=True)
         options = conf.options()
@@ -70,16 +75,23 @@ class Keeper(threading.Thread):
         self.parent: int | None = None
         self._upkeep = Upkeep(self.store, worker)
         self._lease_seconds = options.LEASE_SECONDS
+        # A little less than the lease, for clocks that run at different speeds.
+        self._trust_seconds = 0.95 * options.LEASE_SECONDS
         self._retry_seconds = options.DATABASE_RETRY_SECONDS
         self._held: dict[Any, Job] = {}  # Everything claimed: in the backlog or running.
         self._finished: list[Attempt] = []
         self._hungry = True  # A claim may find something.
         self._stopping = False
         self._now = False
+        self._hurry = threading.Event()
         self._jobs_begun = 0
         self._extend_at = time.monotonic() + self._lease_seconds / 3
         self._claim_at = 0.0  # Not before, by --rate_limit.
         self._session: Any = None  # The raw connection that prepare_session saw.
+
+    def hurry(self) -> None:
+        """Stop waiting for a database that does not answer; called once, by a signal handler too."""
+        self._hurry.set()
 
     # The loop.
 
@@ -89,6 +101,8 @@ class Keeper(threading.Thread):
         except BaseException as error:
             self.crashed = error
             logger.critical("Worker stops: %s", error, exc_info=error)
+            if self._hurry.is_set():
+                self.leave()
         finally:
             self.backlog.close()
             connections[self.settings.using].close()
@@ -165,9 +179,9 @@ class Keeper(threading.Thread):
             if attempt.transition.goes_on and self.keeps(attempt.job.name):
                 attempt.transition.keep()
         if todo:
-            written = self._write([attempt.transition for attempt in todo])
+            states = self._write([attempt.transition for attempt in todo])
             for attempt in todo:
-                attempt.recorded = attempt.job.id in written
+                attempt.note(states)
         held = []
         for attempt in finished:
             _log(attempt)
@@ -189,25 +203,27 @@ class Keeper(threading.Thread):
         settings = self.settings
         return self.pace.quick(name) and not self._stopping and not settings.rate_limit_seconds
 
-    def _write(self, transitions: list[Transition]) -> set[Any]:
+    def _write(self, transitions: list[Transition]) -> dict[Any, str]:
         tries = 0
 
-        def record() -> set[Any]:
+        def record() -> dict[Any, str]:
             nonlocal tries
             tries += 1
             return self.store.record(transitions, worker=self.worker, lease_seconds=self._lease_seconds)
 
         try:
-            written = self._statement(record)
+            states = self._statement(record)
+        except OperationalError:
+            raise
         except DatabaseError as error:
             if len(transitions) > 1:
                 # One of them holds what the database refuses; the others are not to suffer.
-                return {job_id for one in transitions for job_id in self._write([one])}
+                return {pk: state for one in transitions for pk, state in self._write([one]).items()}
             _refuse(transitions[0], error)
-            written = self._statement(record)
-        if tries > 1 and len(written) < len(transitions):
-            written |= self._statement(lambda: self.store.recorded(transitions, worker=self.worker))
-        return written
+            states = self._statement(record)
+        if tries > 1 and len(states) < len(transitions):
+            states |= self._statement(lambda: self.store.recorded(transitions, worker=self.worker))
+        return states
 
     def _held_on(self, attempt: Attempt) -> Job:
         """Return the job as it now stands, with its workspace as recorded."""
@@ -220,6 +236,7 @@ class Keeper(threading.Thread):
         fresh.attempt = transition.attempt
         fresh.lost_attempts = transition.lost_attempts
         fresh.prior_state = State.READY
+        fresh.trusted_until = job.trusted_until
         fresh.recorded_workspace = transition.workspace or job.recorded_workspace
         fresh.workspace = decode_workspace(fresh.recorded_workspace)
         self._held[fresh.id] = fresh
@@ -230,6 +247,8 @@ class Keeper(threading.Thread):
     def _claim(self) -> None:
         if not self._hungry or time.monotonic() < self._claim_at:
             return
+        if any(job.lost_attempts for job in self._held.values()):
+            return  # It may have killed its worker: nothing is to be lost beside it.
         running = len(self._held) - len(self.backlog)
         limit = self.pace.limit(len(self.backlog), len(self.slots) - running)
         if self.settings.rate_limit_seconds:
@@ -238,6 +257,7 @@ class Keeper(threading.Thread):
             limit = min(limit, self.settings.max_jobs - self._jobs_begun)
         if limit <= 0:
             return
+        sent = time.monotonic()
         jobs = self._statement(
             lambda: self.store.claim(
                 self.settings.queue_names, worker=self.worker, limit=limit, lease_seconds=self._lease_seconds
@@ -249,10 +269,18 @@ class Keeper(threading.Thread):
         if self.settings.rate_limit_seconds and jobs:
             self._claim_at = time.monotonic() + self.settings.rate_limit_seconds
             self._hungry = True
-        self._hold(jobs)
+        self._hold(jobs, sent)
+        suspects = [job for job in jobs if job.lost_attempts]
+        if len(suspects) > 1:
+            # One at a time, so that the one that kills workers takes no other with it.
+            self.pace.slow()
+            self._hungry = True
+            self._give_back(self.backlog.discard({job.id for job in suspects[1:]}))
 
-    def _hold(self, jobs: list[Job]) -> None:
+    def _hold(self, jobs: list[Job], sent: float) -> None:
+        """Take jobs in, trusting their leases from the moment they were asked for."""
         for job in jobs:
+            job.trusted_until = sent + self._trust_seconds
             self._held[job.id] = job
         self.backlog.put(jobs)
 
@@ -276,7 +304,6 @@ class Keeper(threading.Thread):
 
     def _give_back_everything(self) -> None:
         """Give back all jobs, also those whose tasks run: this process ends at once."""
-        self._retry_seconds = 0
         waiting = self.backlog.close()
         running = [job for job in self._held.values() if job not in waiting]
         for group in ([waiting] if waiting else []) + [[job] for job in running]:
@@ -304,12 +331,17 @@ class Keeper(threading.Thread):
         jobs = list(self._held.values())
         if not jobs:
             return
+        sent = time.monotonic()
         still = self._statement(
             lambda: self.store.extend(
                 jobs, worker=self.worker, lease_seconds=self._lease_seconds, stopping=self._stopping
             )
         )
-        for job in self.backlog.discard({job.id for job in jobs} - still):
+        for job in jobs:
+            if job.id in still:
+                job.trusted_until = sent + self._trust_seconds
+                job.asked_to_stop = still[job.id] or self._stopping
+        for job in self.backlog.discard({job.id for job in jobs} - still.keys()):
             del self._held[job.id]
             logger.warning("Lease lost: job=%s name=%s task=%s, not begun", job.id, job.name, job.next_task)
 
@@ -320,9 +352,10 @@ class Keeper(threading.Thread):
         if self.parent is not None and os.getppid() != self.parent:
             logger.error("Supervisor gone, stopping: worker=%s", self.worker)
             return self._begin_stop()
+        sent = time.monotonic()
         claimable, spent = self._statement(self._upkeep.run)
         self._hungry |= claimable
-        self._hold(spent)
+        self._hold(spent, sent)
 
     # The connection.
 
@@ -340,10 +373,10 @@ class Keeper(threading.Thread):
                 return run()
             except (OperationalError, InterfaceError) as error:
                 connection.close()
-                if time.monotonic() - began > self._retry_seconds:
+                if self._hurry.is_set() or time.monotonic() - began > self._retry_seconds:
                     raise
                 logger.warning("Database error, trying again: %s", str(error).strip())
-                time.sleep(pause * (0.5 + random.random() / 2))
+                self._hurry.wait(pause * (0.5 + random.random() / 2))
                 pause = min(RETRY_PAUSE_SECONDS_MAX, pause * 2)
 
 
@@ -368,7 +401,8 @@ def _log(attempt: Attempt) -> None:
     elif transition.state is State.FAILED:
         level, event = logging.ERROR, "Job failed"
     elif attempt.error is not None:
-        level, event = logging.WARNING, "Parked" if transition.outcome == "parked" else "Task failed"
+        events = {"parked": "Parked", "given_back": "Database failed, given back"}
+        level, event = logging.WARNING, events.get(transition.outcome, "Task failed")
     else:
         event = "Job complete" if transition.finished else "Task done"
     if not logger.isEnabledFor(level):

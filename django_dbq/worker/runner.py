@@ -33,9 +33,10 @@ class Runner:
         self.name = f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(3)}"
         self._backlog = Backlog()
         self._slots = [Slot() for _ in range(settings.threads)]
-        self._keeper = Keeper(settings, self.name, self._backlog, self._slots, _leave)
+        self._keeper = Keeper(settings, self.name, self._backlog, self._slots, self._leave)
         self._executor = Executor(settings.using, self.name, self._keeper.keeps)
         self._signals = 0
+        self._code = 0
 
     def run(self, parent: int | None = None) -> int:
         """Work until asked to stop; return 0, or 1 when the worker could not go on.
@@ -62,11 +63,13 @@ class Runner:
         self._keeper.join()
         if listener is not None:
             listener.stop()
-        return 0 if self._keeper.crashed is None else 1
+        return self._code or int(self._keeper.crashed is not None)
 
     def stop(self, now: bool = False) -> None:
         """Ask the worker to stop; safe in a signal handler."""
         self._keeper.inbox.put(Word.NOW if now else Word.STOP)
+        if now:
+            self._keeper.hurry()
 
     def give_back(self) -> None:
         """Give every job back, before this process is replaced."""
@@ -76,7 +79,8 @@ class Runner:
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self._signals += 1
-        self.stop(now=self._signals > 1)
+        if self._signals <= 2:
+            self.stop(now=self._signals == 2)
 
     def _listen(self) -> Any:
         if connections[self.settings.using].vendor != "postgresql":
@@ -90,18 +94,23 @@ class Runner:
 
     def _serve(self, slot: Slot) -> None:
         """Take jobs and run them in this thread until the backlog is closed."""
-        clock = time.monotonic
-        while (job := self._backlog.take()) is not None:
-            slot.began = clock()
-            attempt = self._executor.fail_lost(job) if job.spent else self._executor.run(job)
-            slot.began = None
-            self._keeper.inbox.put(attempt)
-        connections.close_all()
+        try:
+            while (job := self._backlog.take()) is not None:
+                slot.began = time.monotonic()
+                attempt = self._executor.fail_lost(job) if job.spent else self._executor.run(job)
+                slot.began = None
+                self._keeper.inbox.put(attempt)
+        except BaseException as error:
+            # Not the task's error, which is an outcome: this worker's own. Its jobs go back.
+            logger.critical("Worker stops: %s", error, exc_info=error)
+            self._code = 1
+            self.stop(now=True)
+        finally:
+            connections.close_all()
 
-
-def _leave() -> None:
-    """End this process at once: whatever its tasks do, their jobs are given back."""
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(0)
+    def _leave(self) -> None:
+        """End this process at once: whatever its tasks do, their jobs are given back."""
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(self._code)

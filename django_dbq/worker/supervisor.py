@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -99,10 +100,8 @@ class Supervisor:
         self._stopping = True
         os.write(self._ask, b"!")
         for pid in list(self._born):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
 
 
 def _cause(code: int) -> str:

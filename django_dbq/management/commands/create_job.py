@@ -21,7 +21,9 @@ class Command(BaseCommand):
         parser.add_argument("--queue_name", "--queue-name", help="the queue it waits under")
         parser.add_argument("--workspace", metavar="JSON", help="a JSON object")
         parser.add_argument("--priority", type=int, help="higher runs earlier")
-        parser.add_argument("--run_after", "--run-after", metavar="TIME", help="not before this ISO 8601 time")
+        parser.add_argument(
+            "--run_after", "--run-after", metavar="TIME", help="not before this ISO 8601 time"
+        )
         parser.add_argument("--database", help="the database to create it in")
 
     def handle(self, *args: Any, **options: Any) -> None:

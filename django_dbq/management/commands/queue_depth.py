@@ -31,7 +31,9 @@ class Command(BaseCommand):
         )
         names = options["queue_name"]
         names = [names] if isinstance(names, str) else names
-        self.stdout.write(" ".join(["event=queue_depths", *(f"{name}={depths.get(name, 0)}" for name in names)]))
+        self.stdout.write(
+            " ".join(["event=queue_depths", *(f"{name}={depths.get(name, 0)}" for name in names)])
+        )
 
 
 def _flag(text: str) -> bool:

@@ -12,4 +12,4 @@ SET lease_until = statement_timestamp() + %(lease)s * interval '1 second',
     state = CASE WHEN %(stopping)s THEN 'STOPPING' ELSE job.state END
 FROM held
 WHERE job.id = held.id
-RETURNING job.id
+RETURNING job.id, job.cancel_requested

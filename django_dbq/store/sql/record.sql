@@ -11,29 +11,36 @@ WITH transition AS MATERIALIZED (
 ),
 moved AS (
     UPDATE django_dbq_job AS job
-    SET state = transition.state,
+    SET state = CASE
+            WHEN job.cancel_requested AND NOT transition.finished THEN 'CANCELLED'
+            ELSE transition.state
+        END,
         next_task = transition.next_task,
         position = transition.position,
         attempt = transition.attempt,
         lost_attempts = transition.lost_attempts,
-        claim = CASE WHEN transition.hold THEN job.claim + 1 ELSE job.claim END,
-        claimed_by = CASE WHEN transition.hold THEN job.claimed_by END,
-        lease_until = CASE WHEN transition.hold THEN transition.at + %(lease)s * interval '1 second' END,
+        claim = CASE WHEN transition.hold AND NOT job.cancel_requested THEN job.claim + 1 ELSE job.claim END,
+        claimed_by = CASE WHEN transition.hold AND NOT job.cancel_requested THEN job.claimed_by END,
+        lease_until = CASE
+            WHEN transition.hold AND NOT job.cancel_requested
+            THEN transition.at + %(lease)s * interval '1 second'
+        END,
         run_after = CASE
             WHEN transition.delay IS NULL THEN job.run_after
             ELSE transition.at + transition.delay * interval '1 second'
         END,
         staged = COALESCE(transition.delay, 0) <= 0,
-        finished = CASE WHEN transition.finished THEN transition.at END,
+        finished = CASE WHEN transition.finished OR job.cancel_requested THEN transition.at END,
         workspace = COALESCE(transition.workspace, job.workspace),
         result = COALESCE(transition.result, job.result),
         error = CASE WHEN transition.state <> 'COMPLETE' THEN COALESCE(transition.error, job.error) END,
+        cancel_requested = false,
         modified = transition.at
     FROM transition
     WHERE job.id = transition.id
       AND job.claim = transition.claim
       AND job.claimed_by = %(worker)s
-    RETURNING job.id
+    RETURNING job.id, job.state
 ),
 history AS (
     INSERT INTO django_dbq_taskrun (
@@ -45,4 +52,4 @@ history AS (
     FROM transition
     WHERE task IS NOT NULL AND id IN (SELECT id FROM moved)
 )
-SELECT id FROM moved
+SELECT id, state FROM moved

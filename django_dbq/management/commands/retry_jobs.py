@@ -1,0 +1,72 @@
+"""manage.py retry_jobs: parse, then one call a batch."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import router
+from django.utils import timezone
+
+from django_dbq.engine.lifecycle import FINISHED_STATES, HELD_STATES, State
+from django_dbq.models import Job
+from django_dbq.store import get_store
+
+BATCH = 1_000
+
+
+class Command(BaseCommand):
+    help = "Run finished jobs again, from the task they ended at."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("id", nargs="*", type=UUID, help="these jobs; without ids, all that match")
+        states = [str(state) for state in FINISHED_STATES]
+        parser.add_argument(
+            "--state", choices=states, help="jobs in this state (FAILED, where no id is given)"
+        )
+        parser.add_argument("--name", help="jobs of this name")
+        parser.add_argument("--queue", help="jobs of this queue")
+        parser.add_argument("--from-start", action="store_true", help="begin at the first task")
+        parser.add_argument(
+            "--stuck",
+            action="store_true",
+            help="jobs that a worker of the original package left PROCESSING or STOPPING (needs --hours)",
+        )
+        parser.add_argument("--hours", type=float, help="only those that nobody touched for this long")
+        parser.add_argument("--dry-run", action="store_true", help="say how many, change nothing")
+        parser.add_argument("--database", help="the database that holds the jobs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        using = options["database"] or router.db_for_write(Job)
+        jobs = Job.objects.using(using).order_by("id")
+        if options["stuck"]:
+            if options["hours"] is None or options["state"]:
+                raise CommandError(
+                    "--stuck needs --hours N, and no --state: which have been left long enough?"
+                )
+            jobs = jobs.filter(state__in=HELD_STATES, claimed_by__isnull=True)
+        elif options["state"] or not options["id"]:
+            jobs = jobs.filter(state=options["state"] or State.FAILED)
+        else:
+            jobs = jobs.filter(state__in=FINISHED_STATES)
+        if options["id"]:
+            jobs = jobs.filter(id__in=options["id"])
+        if options["name"]:
+            jobs = jobs.filter(name=options["name"])
+        if options["queue"]:
+            jobs = jobs.filter(queue_name=options["queue"])
+        if options["hours"] is not None:
+            jobs = jobs.filter(modified__lt=timezone.now() - datetime.timedelta(hours=options["hours"]))
+        ids = list(jobs.values_list("id", flat=True))
+        if options["dry_run"]:
+            self.stdout.write(f"Would retry jobs: {len(ids)}")
+            return
+        retried = sum(
+            get_store(using).retry(
+                ids[start : start + BATCH], from_start=options["from_start"], stuck=options["stuck"]
+            )
+            for start in range(0, len(ids), BATCH)
+        )
+        self.stdout.write(f"Retried jobs: {retried}")

@@ -1,0 +1,19 @@
+-- Make finished jobs ready again. One that ran to its end, or is to start over, begins at
+-- its first task; the row of a worker that knew no leases may be taken over on request.
+UPDATE django_dbq_job
+SET state = 'READY',
+    next_task = CASE WHEN %(from_start)s OR next_task = '' THEN plan ->> 0 ELSE next_task END,
+    position = CASE WHEN %(from_start)s OR next_task = '' THEN 0 ELSE position END,
+    attempt = 0,
+    lost_attempts = 0,
+    run_after = NULL,
+    staged = true,
+    finished = NULL,
+    cancel_requested = false,
+    modified = statement_timestamp()
+WHERE id = ANY(%(ids)s::uuid[])
+  AND (
+      state IN ('COMPLETE', 'FAILED', 'CANCELLED')
+      OR (%(stuck)s AND state IN ('PROCESSING', 'STOPPING') AND claimed_by IS NULL)
+  )
+  AND (plan IS NOT NULL OR NOT (%(from_start)s OR next_task = ''))

@@ -1,0 +1,84 @@
+"""A task leaves its thread's connections as it found them, whatever it did to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections, transaction
+
+from django_dbq.exceptions import TransactionLeftOpen
+
+# What libpq, and with it both drivers, calls the states of a connection.
+IDLE, IN_ERROR = 0, 3
+
+
+def depths() -> dict[str, int]:
+    """Return how deep this thread's open connections are in atomic blocks, by alias."""
+    return {
+        connection.alias: len(connection.atomic_blocks)
+        for connection in connections.all(initialized_only=True)
+    }
+
+
+def refuse_open_transactions(before: dict[str, int]) -> None:
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue
+        depth = before.get(connection.alias, 0)
+        if len(connection.atomic_blocks) != depth or (depth == 0 and _in_transaction(connection)):
+            raise TransactionLeftOpen(
+                f"the task left a transaction open on database {connection.alias!r};"
+                " its writes there were rolled back"
+            )
+        if depth == 0:
+            connection.close_if_unusable_or_obsolete()
+
+
+def drop_open_transactions(before: dict[str, int]) -> None:
+    for connection in connections.all(initialized_only=True):
+        if before.get(connection.alias, 0) or connection.connection is None:
+            continue
+        if connection.atomic_blocks or _in_transaction(connection):
+            connection.in_atomic_block = False
+            connection.atomic_blocks = []
+            connection.closed_in_transaction = False
+            connection.close()
+        else:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _in_transaction(connection: Any) -> bool:
+    if not connection.get_autocommit():
+        return True
+    raw = connection.connection
+    if connection.vendor == "postgresql":
+        return bool(raw.info.transaction_status != IDLE)
+    return bool(getattr(raw, "in_transaction", False))
+
+
+@contextmanager
+def statement_errors_undone(before: dict[str, int]) -> Iterator[None]:
+    """Keep a statement that failed from breaking a transaction around the block.
+
+    A worker has none around a plain task. In a test there is one, and PostgreSQL
+    would refuse every later statement in it.
+    """
+    points = {
+        alias: transaction.savepoint(using=alias)
+        for alias, depth in before.items()
+        if depth and connections[alias].vendor == "postgresql" and not connections[alias].needs_rollback
+    }
+    try:
+        yield
+    finally:
+        for alias, point in points.items():
+            connection = connections[alias]
+            if connection.connection is None or connection.closed_in_transaction:
+                continue
+            if connection.connection.info.transaction_status == IN_ERROR:
+                connection.needs_rollback = False
+                transaction.savepoint_rollback(point, using=alias)
+            else:
+                transaction.savepoint_commit(point, using=alias)

@@ -1,0 +1,241 @@
+import datetime
+
+import pytest
+from django.utils import timezone
+from freezegun import freeze_time
+
+from django_dbq.models import Job
+from tests.store.helpers import (
+    ALIASES,
+    LEASE,
+    NOW,
+    SERVERS,
+    claim,
+    clock,
+    columns,
+    locked,
+    make_job,
+    make_jobs,
+    record,
+    reread,
+    seconds,
+    together,
+    transition,
+)
+
+pytestmark = pytest.mark.django_db(databases=ALIASES)
+committed = pytest.mark.django_db(databases=ALIASES, transaction=True)
+
+
+def ids(jobs):
+    return [job.id for job in jobs]
+
+
+# What a claim writes.
+
+
+def test_a_claimed_job_is_held_by_its_worker_until_the_lease_ends(store):
+    job = make_job(store)
+    before = clock(store)
+    (mine,) = claim(store, worker="one", lease_seconds=7)
+    row = reread(store, job)
+    assert (row.state, row.claimed_by, row.claim, row.attempt) == ("PROCESSING", "one", 1, 1)
+    assert before + seconds(7) <= row.lease_until <= clock(store) + seconds(7)
+    assert before <= row.started <= clock(store) and row.modified >= before
+    assert row.finished is None
+    assert mine.pk == job.pk
+
+
+def test_a_claim_returns_the_job_as_its_row_now_is(store):
+    make_job(store, workspace={"cat": "Mog é🐈", "list": [1, None]}, plan=["a", "b"], result={"x": 1}, error="no")
+    (job,) = claim(store)
+    row = columns(store, job)
+    row["plan"] = tuple(row["plan"])
+    assert {name: getattr(job, name) for name in row} == row
+    assert job.workspace == {"cat": "Mog é🐈", "list": [1, None]}
+    assert job._state.db == store.using and not job._state.adding
+
+
+@pytest.mark.parametrize("state", ["NEW", "READY"])
+def test_a_claim_tells_what_the_job_was_before(store, state):
+    make_job(store, state=state)
+    assert claim(store)[0].prior_state == state
+
+
+def test_every_claim_counts_the_claim_and_the_attempt(store):
+    job = make_job(store)
+    for number in (1, 2, 3):
+        (mine,) = claim(store)
+        assert (mine.claim, mine.attempt) == (number, number)
+        assert record(store, transition(mine, attempt=mine.attempt)) == {job.id}
+
+
+def test_a_job_starts_once(store):
+    make_job(store, started=NOW, finished=NOW)
+    (mine,) = claim(store)
+    assert (mine.started, mine.finished) == (NOW, None)
+
+
+def test_a_workspace_that_was_never_set_is_empty(store):
+    job = make_job(store)
+    Job.objects.using(store.using).filter(pk=job.pk).update(workspace=None)
+    assert claim(store)[0].workspace == {}
+
+
+def test_the_recorded_workspace_is_not_the_object_that_the_task_changes(store):
+    make_job(store, workspace={"list": [1]})
+    (mine,) = claim(store)
+    mine.workspace["list"].append(2)
+    assert mine.recorded_workspace is not None and "2" not in mine.recorded_workspace
+
+
+# Order.
+
+
+def test_the_most_urgent_comes_first_then_the_longest_due_then_the_smallest_id(store):
+    past = timezone.now() - seconds(3600)
+    expected = [
+        make_job(store, priority=5, created=past),
+        make_job(store, priority=5, created=past + seconds(10), run_after=past + seconds(1)),
+        make_job(store, priority=5, created=past + seconds(2)),
+        make_job(store, priority=5, created=past + seconds(2)),
+        make_job(store, priority=0, created=past - seconds(9)),
+        make_job(store, priority=-3, created=past - seconds(99)),
+    ]
+    # Updated in another order, so that no other order of the table can be the right one.
+    for job in [expected[index] for index in (3, 1, 5, 0, 4, 2)]:
+        Job.objects.using(store.using).filter(pk=job.pk).update(modified=timezone.now())
+    assert ids(claim(store, limit=3)) == ids(expected[:3])
+    assert ids(claim(store, limit=100)) == ids(expected[3:])
+
+
+def test_several_queues_are_served_by_priority_across_them(store):
+    a_low, b_high, c_other = (
+        make_job(store, queue_name="a", priority=1),
+        make_job(store, queue_name="b", priority=2),
+        make_job(store, queue_name="c", priority=9),
+    )
+    a_high = make_job(store, queue_name="a", priority=2)
+    assert ids(claim(store, "a", "b", limit=2)) == ids([b_high, a_high])
+    assert ids(claim(store, "a", "b", limit=2)) == ids([a_low])
+    assert reread(store, c_other).state == "NEW"
+
+
+@pytest.mark.parametrize("count", [50, 400])
+def test_the_order_of_the_answer_is_the_order_of_the_claim(store, count):
+    jobs = [Job(name="five", priority=index * 7919 % count) for index in range(count)]
+    Job.objects.using(store.using).bulk_create(jobs)
+    found = claim(store, limit=count)
+    assert [job.priority for job in found] == sorted((job.priority for job in jobs), reverse=True)
+
+
+def test_a_queue_that_is_named_twice_is_served_once(store):
+    made = make_jobs(store, 3)
+    assert ids(claim(store, "default", "default", limit=2)) == ids(made[:2])
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_no_more_jobs_are_claimed_than_asked_for(store, limit):
+    made = make_jobs(store, 2, queue_name="a") + make_jobs(store, 2, queue_name="b")
+    assert ids(claim(store, "a", "b", limit=limit)) == ids(made[:limit])
+    assert Job.objects.using(store.using).filter(state="PROCESSING").count() == min(limit, 4)
+
+
+def test_no_jobs_are_an_empty_answer(store):
+    make_job(store, queue_name="other")
+    assert claim(store) == []
+    assert claim(store, "there is none") == []
+
+
+# What is not claimed.
+
+
+@pytest.mark.parametrize(
+    "state", ["PROCESSING", "STOPPING", "WAITING", "COMPLETE", "FAILED", "CANCELLED"]
+)
+def test_only_new_and_ready_jobs_are_claimed(store, state):
+    job = make_job(store, state=state)
+    before = columns(store, job)
+    assert claim(store) == []
+    assert columns(store, job) == before
+
+
+def test_a_job_that_is_held_is_not_claimed_again(store):
+    make_job(store)
+    assert len(claim(store, worker="one")) == 1
+    assert claim(store, worker="one") == [] == claim(store, worker="two")
+
+
+def test_a_future_job_is_not_claimed_even_when_it_is_staged(store):
+    # As a worker of the original package leaves it.
+    make_job(store, run_after=clock(store) + seconds(60), staged=True)
+    due = make_job(store, run_after=clock(store) - seconds(60), staged=True)
+    assert ids(claim(store)) == [due.id]
+
+
+def test_a_job_that_is_not_staged_is_not_claimed(store):
+    make_job(store, run_after=clock(store) - seconds(60), staged=False)
+    assert claim(store) == []
+
+
+# Time.
+
+
+def test_a_claim_takes_the_time_that_its_caller_gives(store):
+    early, late = NOW - seconds(1), NOW + seconds(1)
+    due = make_job(store, run_after=early, staged=True)
+    make_job(store, run_after=late, staged=True)
+    (mine,) = claim(store, now=NOW, lease_seconds=LEASE)
+    assert mine.id == due.id
+    row = reread(store, due)
+    assert (row.started, row.modified, row.lease_until) == (NOW, NOW, NOW + seconds(LEASE))
+
+
+@pytest.mark.parametrize("store", SERVERS, indirect=True)
+def test_a_claim_goes_by_the_clock_of_the_database(store):
+    job = make_job(store, run_after=datetime.datetime(2010, 1, 1, tzinfo=datetime.UTC), staged=True)
+    with freeze_time("2001-01-01"):
+        claim(store)
+    row = reread(store, job)
+    assert row.state == "PROCESSING"
+    assert abs(row.lease_until - seconds(LEASE) - clock(store)) < seconds(20)
+
+
+# Several workers.
+
+
+@committed
+@pytest.mark.parametrize("store", SERVERS, indirect=True)
+@pytest.mark.parametrize("limit", [1, 2, 10])
+def test_jobs_that_another_holds_locked_are_skipped(store, limit):
+    first, second, *rest = make_jobs(store, 6)
+    with locked(store, first, second):
+        assert ids(claim(store, limit=limit)) == ids(rest[:limit])
+    assert reread(store, first).state == "NEW"
+    assert ids(claim(store)) == ids([first, second, *rest[limit:]])
+
+
+@committed
+def test_workers_that_claim_at_once_share_the_jobs(store):
+    made = make_jobs(store, 60)
+
+    def take_all(number):
+        mine = []
+        while jobs := claim(store, worker=f"worker-{number}", limit=3):
+            mine += ids(jobs)
+        return mine
+
+    found = together(4, take_all)
+    assert sorted(pk for mine in found for pk in mine) == sorted(ids(made))
+    rows = Job.objects.using(store.using)
+    assert {(job.claim, job.attempt) for job in rows.all()} == {(1, 1)}
+    for number, mine in enumerate(found):
+        assert set(ids(rows.filter(claimed_by=f"worker-{number}"))) == set(mine)
+
+
+@committed
+def test_workers_that_claim_at_once_are_not_sent_away_while_jobs_wait(store):
+    make_jobs(store, 4)
+    # Each takes one: nobody's answer is empty because another was looking at the same job.
+    found = together(4, lambda number: claim(store, worker=f"worker-{number}", limit=1))
+    assert [len(mine) for mine in found] == [1, 1, 1, 1]

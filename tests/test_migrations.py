@@ -1,0 +1,425 @@
+"""Migrations: reversible, repeatable, and bearable for a table with live workers."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from django.core.management import call_command
+from django.db import connections, transaction
+from django.db.migrations.executor import MigrationExecutor
+from django.db.utils import DatabaseError
+from django.test import override_settings
+
+from django_dbq import Job, TaskRun
+from django_dbq.testing import run_jobs
+from tests.conftest import wait_until
+from tests.databases import KINDS, connected, empty_database, migrate, rows, schema
+
+NEWEST = "0008_indexes"
+RELEASED = [
+    "0001_initial",
+    "0002_auto_20151016_1027",
+    "0003_auto_20180713_1000",
+    "0004_auto_20210818_0247",
+    "0005_job_run_after",
+    "0006_alter_job_state",
+]
+ALL = [*RELEASED, "0007_durable_jobs", NEWEST]
+
+pytestmark = pytest.mark.usefixtures("databases_unblocked")
+
+
+@pytest.fixture
+def databases_unblocked(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        yield
+
+
+@pytest.fixture(params=KINDS)
+def database(request, tmp_path):
+    with empty_database(request.param, tmp_path) as alias:
+        yield alias
+
+
+@pytest.fixture
+def postgresql(tmp_path):
+    with empty_database("postgresql", tmp_path) as alias:
+        yield alias
+
+
+def job_at(alias, migration):
+    """Return the model of a job as it was at `migration`."""
+    state = MigrationExecutor(connections[alias]).loader.project_state(("django_dbq", migration))
+    return state.apps.get_model("django_dbq", "Job").objects.using(alias)
+
+
+def indexes(alias):
+    with connections[alias].cursor() as cursor:
+        found = connections[alias].introspection.get_constraints(cursor, "django_dbq_job")
+    return {name for name, what in found.items() if what["index"]}
+
+
+# There and back.
+
+
+def test_every_migration_can_be_undone_and_redone_with_rows_in_the_table(database):
+    migrate(database)
+    fresh = schema(database)
+    job = Job.objects.using(database).create(name="five", workspace={"count": 0, "ä": [None, 1.5]}, priority=3)
+    run_jobs(database=database)
+    waiting = Job.objects.using(database).create(name="five", workspace={"count": 40})
+    for migration in reversed(ALL):
+        migrate(database, migration)
+        assert job_at(database, migration).count() == 2
+    for migration in ALL:
+        migrate(database, migration)
+    assert schema(database) == fresh
+    job.refresh_from_db()
+    assert (job.state, job.workspace) == ("COMPLETE", {"count": 5, "ä": [None, 1.5]})
+    assert run_jobs(database=database) == 1
+    waiting.refresh_from_db()
+    assert (waiting.state, waiting.workspace) == ("COMPLETE", {"count": 45})
+
+
+def test_after_zero_and_back_the_table_is_as_new(database):
+    migrate(database)
+    fresh = schema(database)
+    Job.objects.using(database).create(name="five")
+    run_jobs(database=database)
+    migrate(database, "zero")
+    assert schema(database) == []
+    assert "django_dbq_taskrun" not in connections[database].introspection.table_names()
+    migrate(database)
+    assert schema(database) == fresh
+    assert not Job.objects.using(database).exists()
+
+
+@pytest.mark.parametrize("column, width", [("queue_name", 21), ("next_task", 101)])
+def test_the_way_back_says_which_values_would_not_fit_and_changes_nothing(database, column, width):
+    migrate(database)
+    job = Job.objects.using(database).create(name="five")
+    Job.objects.using(database).update(**{column: "x" * width})
+    before = schema(database)
+    migrate(database, "0007_durable_jobs")
+    with pytest.raises(ValueError, match=f"1 jobs have a {column} of more than {width - 1} characters"):
+        migrate(database, "0006_alter_job_state")
+    migrate(database)
+    assert schema(database) == before
+    job.refresh_from_db()
+    assert getattr(job, column) == "x" * width
+
+
+def test_the_models_have_no_changes_without_a_migration():
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+# What an old worker needs.
+
+
+@pytest.mark.parametrize("state", ["NEW", "READY"])
+@pytest.mark.parametrize("migration", RELEASED)
+def test_a_job_left_on_a_released_schema_finishes_on_the_newest(database, migration, state):
+    migrate(database, migration)
+    workspace = '{"count": 41, "kept": ["\u00e4", null, 0.1]}'
+    if migration >= "0004":
+        workspace = {"count": 41, "kept": ["\u00e4", None, 0.1]}
+    task = "tests.workflows.count" if state == "READY" else "tests.workflows.nothing"
+    name = "nothing_then_count"
+    old = job_at(database, migration).create(name=name, state=state, next_task=task, workspace=workspace)
+    done = job_at(database, migration).create(name=name, state="COMPLETE", next_task="", workspace=workspace)
+    held = job_at(database, migration).create(name=name, state="PROCESSING", next_task=task, workspace=workspace)
+    migrate(database)
+    assert run_jobs(database=database) == 1
+    job = Job.objects.using(database).get(pk=old.pk)
+    assert (job.state, job.next_task) == ("COMPLETE", "")
+    assert job.workspace == {"count": 42, "kept": ["\u00e4", None, 0.1]}
+    tasks = list(TaskRun.objects.using(database).values_list("task", flat=True))
+    assert tasks == (["tests.workflows.nothing"] if state == "NEW" else []) + ["tests.workflows.count"]
+    left = Job.objects.using(database).in_bulk([done.pk, held.pk])
+    assert (left[done.pk].state, left[done.pk].workspace["count"]) == ("COMPLETE", 41)
+    assert (left[held.pk].state, left[held.pk].workspace["count"], left[held.pk].claim) == ("PROCESSING", 41, 0)
+
+
+def test_what_the_original_does_not_write_has_a_default_in_the_database(database):
+    migrate(database)
+    made = job_at(database, RELEASED[-1]).create(
+        name="five", next_task="tests.workflows.count", workspace={"count": 1}
+    )
+    job = Job.objects.using(database).get(pk=made.pk)
+    assert (job.staged, job.position, job.attempt, job.lost_attempts, job.claim) == (True, 0, 0, 0, 0)
+    assert job.plan is job.claimed_by is job.lease_until is job.finished is job.result is None
+    assert run_jobs(database=database) == 1
+
+
+@pytest.mark.postgresql
+def test_the_statements_of_0007_carry_their_defaults(postgresql):
+    out = io.StringIO()
+    call_command("sqlmigrate", "django_dbq", "0007", database=postgresql, stdout=out)
+    added = [line for line in out.getvalue().splitlines() if "ADD COLUMN" in line]
+    assert len(added) == 12
+    assert [line for line in added if "NOT NULL" in line and "DEFAULT" not in line] == []
+
+
+@pytest.mark.parametrize("way", [[], ["--backwards"]])
+@pytest.mark.parametrize("migrated", [True, False])
+def test_the_statements_of_0008_can_be_read_with_and_without_the_table(database, way, migrated):
+    if migrated:
+        migrate(database)
+    out = io.StringIO()
+    call_command("sqlmigrate", "django_dbq", "0008", *way, database=database, stdout=out)
+    lines = [line for line in out.getvalue().splitlines() if "dbq_job_lease" in line and "INDEX" in line]
+    assert [line.split()[0] for line in lines] == ["DROP" if way else "CREATE"]
+
+
+# Run again after an interruption.
+
+
+@pytest.mark.postgresql
+def test_an_index_whose_build_was_killed_is_built_anew(postgresql, manage):
+    migrate(postgresql, "0007_durable_jobs")
+    job_at(postgresql, "0007_durable_jobs").create(name="five")
+    with connected(postgresql) as other, transaction_of(other) as cursor:
+        cursor.execute("UPDATE django_dbq_job SET modified = now()")
+        process = manage("migrate", alias=postgresql)
+        building = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND query LIKE 'CREATE INDEX CONCURRENTLY %%'"
+        )
+        [(pid,)] = wait_until(lambda: rows(postgresql, building), "the build waits for the open transaction")
+        rows(postgresql, "SELECT pg_terminate_backend(%s)", [pid])
+        assert process.wait() == 1
+    assert "dbq_job_claim" in invalid(postgresql)
+    assert manage("migrate", alias=postgresql).wait() == 0
+    assert invalid(postgresql) == []
+    assert {"dbq_job_claim", "dbq_job_stage", "dbq_job_lease"} <= indexes(postgresql)
+
+
+@pytest.mark.postgresql
+def test_an_invalid_index_under_a_name_of_ours_is_replaced_on_either_way(postgresql):
+    migrate(postgresql, "0007_durable_jobs")
+    backwards = sorted(name for name in indexes(postgresql) if "queue_name" in name)
+    for _ in range(2):
+        job_at(postgresql, "0007_durable_jobs").create(name="five")
+    leave_invalid(postgresql, "dbq_job_claim")
+    migrate(postgresql)
+    assert invalid(postgresql) == []
+    [(definition,)] = rows(postgresql, "SELECT indexdef FROM pg_indexes WHERE indexname = 'dbq_job_claim'")
+    assert "staged, queue_name, priority DESC, COALESCE(run_after, created), id" in definition
+    leave_invalid(postgresql, backwards[0])
+    migrate(postgresql, "0007_durable_jobs")
+    assert invalid(postgresql) == []
+    assert sorted(name for name in indexes(postgresql) if "queue_name" in name) == backwards
+
+
+def test_a_half_done_0008_is_finished_when_it_is_run_again(database):
+    migrate(database)
+    whole = schema(database)
+    connection = connections[database]
+    with connection.cursor() as cursor:
+        at = f" ON {connection.ops.quote_name('django_dbq_job')}" if connection.vendor == "mysql" else ""
+        cursor.execute(f"DROP INDEX dbq_job_lease{at}")
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'django_dbq' AND name = %s", [NEWEST])
+    migrate(database)
+    assert schema(database) == whole
+
+
+# While workers work.
+
+
+@pytest.mark.postgresql
+def test_jobs_are_created_while_0007_waits_for_a_long_transaction(postgresql, manage):
+    migrate(postgresql, "0006_alter_job_state")
+    jobs = job_at(postgresql, "0006_alter_job_state")
+    jobs.create(name="five", next_task="tests.workflows.count", workspace={})
+    waiting = (
+        "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+        " AND relation = 'django_dbq_job'::regclass"
+    )
+    with connected(postgresql) as other, transaction_of(other) as cursor:
+        cursor.execute("SELECT * FROM django_dbq_job FOR UPDATE")
+        process = manage("migrate", alias=postgresql)
+        rows(postgresql, "SET lock_timeout = '10s'")
+        for _ in range(3):
+            wait_until(lambda: rows(postgresql, waiting), "the migration waits for the table")
+            # Fails by its timeout if it has to wait for the long transaction.
+            jobs.create(name="five", next_task="tests.workflows.count", workspace={})
+        assert process.popen.poll() is None, process.log()
+    assert process.wait() == 0, process.log()
+    assert run_jobs(database=postgresql) == 4
+
+
+@pytest.mark.postgresql
+def test_jobs_are_created_while_0008_waits_for_a_long_transaction(postgresql, manage):
+    migrate(postgresql, "0007_durable_jobs")
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        " AND query LIKE '%% INDEX CONCURRENTLY %%'"
+    )
+    with connected(postgresql) as other, transaction_of(other) as cursor:
+        cursor.execute("SELECT pg_current_xact_id()")
+        cursor.execute("LOCK TABLE django_dbq_job IN ROW EXCLUSIVE MODE")
+        process = manage("migrate", alias=postgresql)
+        wait_until(lambda: rows(postgresql, waiting), "the migration waits for the open transaction")
+        rows(postgresql, "SET lock_timeout = '1s'")
+        job_at(postgresql, "0007_durable_jobs").create(
+            name="five", next_task="tests.workflows.count", workspace={}
+        )
+        assert process.popen.poll() is None, process.log()
+    assert process.wait() == 0, process.log()
+    assert run_jobs(database=postgresql) == 1
+
+
+@pytest.mark.postgresql
+def test_0007_rewrites_neither_the_table_nor_an_index(postgresql):
+    migrate(postgresql, "0006_alter_job_state")
+    files = (
+        "SELECT relname, pg_relation_filenode(oid) FROM pg_class WHERE oid = 'django_dbq_job'::regclass"
+        " OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'django_dbq_job'::regclass) ORDER BY 1"
+    )
+    before = rows(postgresql, files)
+    migrate(postgresql, "0007_durable_jobs")
+    assert rows(postgresql, files) == before
+
+
+@pytest.mark.postgresql
+def test_a_migration_gives_up_waiting_for_the_table_with_the_database_s_error(postgresql, monkeypatch):
+    migrate(postgresql, "0006_alter_job_state")
+    monkeypatch.setattr("django_dbq.migrations._operations.PATIENCE_SECONDS", -1)
+    with connected(postgresql) as other, transaction_of(other) as cursor:
+        cursor.execute("LOCK TABLE django_dbq_job IN ACCESS SHARE MODE")
+        with pytest.raises(DatabaseError, match="lock timeout"):
+            migrate(postgresql)
+    migrate(postgresql)
+
+
+# Other people's databases.
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mysql"])
+def test_indexes_that_django_1_named_go_and_a_project_s_own_stay(kind, tmp_path):
+    with empty_database(kind, tmp_path) as alias:
+        migrate(alias, "0007_durable_jobs")
+        born_with_it = {name for name in indexes(alias) if "state" in name or "priority" in name}
+        for name, columns in {
+            "django_dbq_job_9ed39e2e": "(state)",
+            "django_dbq_job_0fa1c2d3_like": "(queue_name)",
+            "project_by_state": "(state)",
+            "django_dbq_job_by_state": "(state)",
+            "django_dbq_job_11111111": "(state) WHERE state = 'FAILED'" if kind == "postgresql" else "(name)",
+            "django_dbq_job_22222222": "(state, name)",
+        }.items():
+            rows(alias, f"CREATE INDEX {name} ON django_dbq_job {columns}")
+        migrate(alias)
+        left = indexes(alias)
+        assert left.isdisjoint(born_with_it) and born_with_it
+        assert left.isdisjoint({"django_dbq_job_9ed39e2e", "django_dbq_job_0fa1c2d3_like"})
+        assert {
+            "project_by_state",
+            "django_dbq_job_by_state",
+            "django_dbq_job_11111111",
+            "django_dbq_job_22222222",
+        } <= left
+
+
+@pytest.mark.postgresql
+def test_indexes_of_the_same_name_in_another_schema_are_left_alone(postgresql):
+    migrate(postgresql, "0006_alter_job_state")
+    [(theirs,)] = rows(
+        postgresql,
+        "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'django_dbq_job_state%%' AND indexname !~ '_like'",
+    )
+    rows(postgresql, "CREATE SCHEMA first")
+    rows(postgresql, "CREATE TABLE first.unrelated (id int)")
+    for name in ("dbq_job_claim", theirs):
+        rows(postgresql, f"CREATE INDEX {name} ON first.unrelated (id)")
+    # The unrelated schema is found first by every name that is not qualified.
+    options = connections[postgresql].settings_dict["OPTIONS"]
+    options["options"] = "-c search_path=first,public"
+    connections[postgresql].close()
+    kept = "SELECT indexname FROM pg_indexes WHERE schemaname = 'first' ORDER BY 1"
+    try:
+        migrate(postgresql)
+        assert {"dbq_job_claim", "dbq_job_stage"} <= indexes(postgresql) and theirs not in indexes(postgresql)
+        assert rows(postgresql, kept) == [("dbq_job_claim",), (theirs,)]
+        migrate(postgresql, "0006_alter_job_state")
+        assert theirs in indexes(postgresql) and "dbq_job_claim" not in indexes(postgresql)
+        assert rows(postgresql, kept) == [("dbq_job_claim",), (theirs,)]
+    finally:
+        del options["options"]
+
+
+@pytest.mark.postgresql
+def test_migrations_run_inside_a_transaction(postgresql):
+    with transaction.atomic(using=postgresql):
+        migrate(postgresql)
+        migrate(postgresql, "0006_alter_job_state")
+        migrate(postgresql)
+    assert {"dbq_job_claim", "dbq_job_stage", "dbq_job_lease"} <= indexes(postgresql)
+
+
+class NoJobsHere:
+    def allow_migrate(self, db, app_label, **hints):
+        return app_label != "django_dbq"
+
+
+def test_a_database_that_holds_no_jobs_is_left_without_them(database):
+    with override_settings(DATABASE_ROUTERS=[NoJobsHere()]):
+        migrate(database)
+        assert schema(database) == []
+        migrate(database, "zero")
+
+
+if "mysql" in KINDS:
+
+    def test_ids_that_an_older_django_stored_as_text_on_mariadb_are_found(tmp_path):
+        with empty_database("mysql", tmp_path) as alias:
+            migrate(alias, "0006_alter_job_state")
+            rows(alias, "ALTER TABLE django_dbq_job MODIFY id char(32) NOT NULL")
+            rows(
+                alias,
+                "INSERT INTO django_dbq_job (id, created, modified, name, state, next_task, workspace,"
+                " queue_name, priority) VALUES ('0f0e0d0c0b0a49080706050403020100', now(), now(), 'five',"
+                " 'READY', 'tests.workflows.count', '{\"count\": 1}', 'default', 0)",
+            )
+            migrate(alias)
+            assert run_jobs(database=alias) == 1
+            job = Job.objects.using(alias).get(pk="0f0e0d0c-0b0a-4908-0706-050403020100")
+            assert (job.state, job.workspace) == ("COMPLETE", {"count": 6})
+            assert job.runs.using(alias).count() == 5
+
+
+# Helpers.
+
+
+class transaction_of:  # noqa: N801
+    """A transaction on a connection of its own, ended with the block."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __enter__(self):
+        self.connection.set_autocommit(False)
+        return self.connection.cursor()
+
+    def __exit__(self, *error):
+        self.connection.rollback()
+        self.connection.set_autocommit(True)
+
+
+def invalid(alias):
+    return [
+        name
+        for (name,) in rows(
+            alias, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1"
+        )
+    ]
+
+
+def leave_invalid(alias, name):
+    """Leave what a build that failed leaves: here, of a unique index over rows that are not."""
+    with pytest.raises(DatabaseError):
+        rows(alias, f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON django_dbq_job (name)")
+    assert name in invalid(alias)
+
+
