@@ -25,6 +25,8 @@ def database(url, name=None):
         # A file, because the workers that tests start are other processes.
         path = f"{settings['NAME']}.{name}" if name else settings["NAME"]
         return settings | {"NAME": path, "TEST": {"NAME": f"{path}.test"}, "OPTIONS": {"timeout": 30}}
+    if settings["ENGINE"].endswith("mysql"):
+        settings["TEST"] = {"CHARSET": "utf8mb4"}  # Servers of Debian's still begin with latin1.
     return settings | ({"NAME": name} if name else {})
 
 

@@ -24,6 +24,7 @@ class Options:
     LOST_ATTEMPTS_MAX: int = 3
     PARK_SECONDS: float = 60.0
     POLL_INTERVAL_SECONDS: float = 1.0
+    TIMEOUT_GRACE_SECONDS: float = 5.0
     WORKSPACE_BYTES_MAX: int = 1_048_576
 
 
@@ -35,6 +36,7 @@ _LEAST: dict[str, float] = {
     "LOST_ATTEMPTS_MAX": 1,
     "PARK_SECONDS": 0.1,
     "POLL_INTERVAL_SECONDS": 0.01,
+    "TIMEOUT_GRACE_SECONDS": 0,
     "WORKSPACE_BYTES_MAX": 2,
 }
 

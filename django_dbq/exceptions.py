@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 
+DELAY_SECONDS_MAX = 3_155_760_000  # A hundred years: every database and calendar holds the sum.
+
+
 class DBQError(Exception):
     """Base of every error raised by django_dbq."""
 
@@ -74,9 +77,10 @@ class Abort(DBQError):
 
 
 def check_delay(seconds: object) -> None:
-    """Raise ValueError unless `seconds` is a finite number from 0 on."""
-    if not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
-        raise ValueError(f"a delay is a number of seconds from 0 on, not {seconds!r}")
+    """Raise ValueError unless `seconds` is a number from 0 to DELAY_SECONDS_MAX."""
+    wrong = isinstance(seconds, bool) or not isinstance(seconds, (int, float))
+    if wrong or not 0 <= seconds <= DELAY_SECONDS_MAX:  # type: ignore[operator]
+        raise ValueError(f"a delay is a number of seconds from 0 to {DELAY_SECONDS_MAX}, not {seconds!r}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

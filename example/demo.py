@@ -120,7 +120,7 @@ def what_next(queue_name: str) -> str:
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
-    manage = f"DATABASE_URL=sqlite:///demo.db DJANGO_SETTINGS_MODULE=example.settings {python} manage.py"
+    manage = f"DJANGO_SETTINGS_MODULE=example.settings {python} manage.py"
     return f"""\
 Read next
   example/settings.py       where the job and its tasks are named
@@ -131,7 +131,7 @@ Read next
 Type next
   # The same on SQLite. Stop it with Ctrl-C and type it again: it goes on where it was.
   DATABASE_URL=sqlite:///demo.db make demo
-  # By hand, after that: a job, how many wait, and a worker that runs what is due and exits.
+  # By hand, on that database: a job, how many wait, and a worker that runs what is due and exits.
   {manage} create_job stdlib_census
   {manage} queue_depth {queue_name}
   {manage} worker {queue_name} --burst

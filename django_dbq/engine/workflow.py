@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django_dbq.engine.retry import RetryPolicy
-from django_dbq.exceptions import nearest
+from django_dbq.exceptions import DELAY_SECONDS_MAX, nearest
 
 QUEUE_NAME_MAX = 100
 TASK_PATH_MAX = 255
@@ -144,7 +144,7 @@ class _Reader:
         return self.number(where, value, least=1, whole=True)
 
     def seconds(self, where: str, value: Any) -> Any:
-        return self.number(where, value)
+        return self.number(where, value, most=DELAY_SECONDS_MAX)
 
     def timeout(self, where: str, value: Any) -> Any:
         return None if value is None else self.number(where, value, least=0.001)

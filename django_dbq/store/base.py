@@ -21,6 +21,11 @@ PRUNE_BATCH = 1_000
 PRUNED_STATES = (State.COMPLETE, State.FAILED, State.CANCELLED)
 
 
+def urgency(job: Job) -> tuple[int, datetime.datetime, Any]:
+    """Return what jobs of a claim are ordered by: priority high to low, due time, id."""
+    return -job.priority, job.run_after or job.created, job.id
+
+
 class Store(ABC):
     """Every statement of the engine, for one database.
 
@@ -32,7 +37,10 @@ class Store(ABC):
     def __init__(self, using: str) -> None:
         self.using = using
 
-    def prepare_session(self) -> None:
+    def prepare_connection(self, lease_seconds: float) -> None:
+        """Settle how this thread will connect, before it does: a dead network must show within a lease."""
+
+    def prepare_session(self, lease_seconds: float) -> None:
         """Set up the present connection for the engine's own statements."""
 
     def announce(self, queue_names: Collection[str]) -> None:
@@ -109,7 +117,7 @@ class Store(ABC):
     ) -> tuple[int, list[Job]]:
         """Take back jobs whose lease ran out.
 
-        Return how many are READY again, and those that were lost too often: these are
+        Return how many are READY again (or CANCELLED, where that was asked for), and those that were lost too often: these are
         now held by `worker`, which has to fail them.
         """
 
@@ -123,6 +131,13 @@ class Store(ABC):
         while deleted := self._prune_batch(before):
             total += deleted
         return total
+
+    def expire(self, workers: Collection[str]) -> int:
+        """End the leases of workers known to be dead, for the next rescue to find; return how many."""
+        from django_dbq.models import Job
+
+        held = Job.objects.using(self.using).filter(claimed_by__in=workers, lease_until__isnull=False)
+        return int(held.update(lease_until=datetime.datetime(1970, 1, 2, tzinfo=datetime.UTC)))
 
     def recorded(self, transitions: Iterable[Transition], *, worker: str) -> dict[Any, str]:
         """Return the states of those that an earlier try has written, though its answer was lost."""

@@ -24,6 +24,8 @@ from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES
 from django_dbq.models import Job, TaskRun
 from django_dbq.store import base
 
+CLAIM_ROUNDS_MAX = 20  # Each takes what the one before found locked.
+
 
 class PortableStore(base.Store):
     def claim(
@@ -39,23 +41,15 @@ class PortableStore(base.Store):
             now = now or self._now()
             due = Q(run_after__isnull=True) | Q(run_after__lte=now)
             waiting = self._jobs().filter(due, state__in=DUE_STATES, staged=True, queue_name__in=queue_names)
-            # Candidates are read without locks and locked by key: a locking read in this
-            # order would lock every waiting row on its way.
-            ids = list(
-                waiting.order_by("-priority", Coalesce("run_after", "created"), "id").values_list(
-                    "id", flat=True
-                )[:limit]
-            )
-            if not ids:
+            jobs = self._take(waiting, limit)
+            if not jobs:
                 return []
-            jobs = list(self._locked(waiting.filter(id__in=ids)))
-            order = {pk: index for index, pk in enumerate(ids)}
-            jobs.sort(key=lambda job: order[job.id])
+            until = now + datetime.timedelta(seconds=lease_seconds)
             self._jobs().filter(id__in=[job.id for job in jobs]).update(
                 state=State.PROCESSING,
                 claim=F("claim") + 1,
                 claimed_by=worker,
-                lease_until=now + datetime.timedelta(seconds=lease_seconds),
+                lease_until=until,
                 attempt=F("attempt") + 1,
                 started=Coalesce("started", models.Value(now)),
                 finished=None,
@@ -63,11 +57,30 @@ class PortableStore(base.Store):
             )
             for job in jobs:
                 _claimed(job, job.state)
-                job.state, job.claimed_by = State.PROCESSING, worker
+                job.state, job.claimed_by, job.lease_until = State.PROCESSING, worker, until
                 job.claim += 1
                 job.attempt += 1
                 job.started = job.started or now
-            return jobs
+                job.finished, job.modified = None, now
+            return sorted(jobs, key=base.urgency)
+
+    def _take(self, waiting: models.QuerySet[Job], limit: int) -> list[Job]:
+        """Lock up to `limit` of the most urgent jobs, passing over what others hold locked.
+
+        Candidates are read without locks and locked by key: a locking read in claim
+        order would lock every waiting row on its way.
+        """
+        jobs: list[Job] = []
+        seen: list[Any] = []
+        in_order = waiting.order_by("-priority", Coalesce("run_after", "created"), "id")
+        for _ in range(CLAIM_ROUNDS_MAX):
+            wanted = limit - len(jobs)
+            ids = list(in_order.exclude(id__in=seen).values_list("id", flat=True)[:wanted])
+            jobs += self._locked(waiting.filter(id__in=ids)) if ids else []
+            seen += ids
+            if len(ids) < wanted or len(jobs) >= limit:
+                break
+        return jobs
 
     def record(
         self,
@@ -80,13 +93,12 @@ class PortableStore(base.Store):
         sent = time.monotonic()
         with self._write():
             now = now or self._now()
-            cancelled = set(
-                self._jobs()
-                .filter(id__in=[transition.job_id for transition in transitions], cancel_requested=True)
-                .values_list("id", flat=True)
-            )
+            # Locked first, so that no cancel comes between; in one order everywhere, so that
+            # two workers cannot wait for each other.
+            rows = self._jobs().filter(id__in=[transition.job_id for transition in transitions])
+            locked = rows.order_by("id").select_for_update().values_list("id", "cancel_requested")
+            cancelled = {pk for pk, cancel in locked if cancel}
             moved = []
-            # In one order everywhere, so that two workers cannot wait for each other.
             for transition in sorted(transitions, key=lambda transition: str(transition.job_id)):
                 values = _columns(transition, now, worker, lease_seconds)
                 if transition.job_id in cancelled and not transition.finished:
@@ -191,7 +203,7 @@ class PortableStore(base.Store):
                         "position": job.position,
                         "attempt": job.attempt,
                         "worker": job.claimed_by,
-                        "started": job.started or now,
+                        "started": job.modified,
                         "finished": now,
                         "outcome": "lost",
                         "error": why,
@@ -199,7 +211,11 @@ class PortableStore(base.Store):
                 )
                 job.lost_attempts += 1
                 job.error = why
-                if job.lost_attempts >= lost_attempts_max:
+                if job.cancel_requested:
+                    job.claimed_by = job.lease_until = None
+                    job.state, job.finished, job.cancel_requested = State.CANCELLED, now, False
+                    ready += 1
+                elif job.lost_attempts >= lost_attempts_max:
                     job.claim += 1
                     job.claimed_by = worker
                     job.state = State.PROCESSING
@@ -210,7 +226,10 @@ class PortableStore(base.Store):
                     job.claimed_by = job.lease_until = None
                     job.state = State.READY
                     ready += 1
-                names = ("claim", "claimed_by", "state", "lease_until", "lost_attempts", "error")
+                names = (
+                    *("claim", "claimed_by", "lease_until", "lost_attempts"),
+                    *("state", "finished", "cancel_requested", "error"),
+                )
                 self._jobs().filter(id=job.id).update(
                     modified=now, **{name: getattr(job, name) for name in names}
                 )

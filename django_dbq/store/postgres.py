@@ -28,11 +28,31 @@ def statement(verb: str) -> str:
 
 
 class PostgresStore(base.Store):
-    def prepare_session(self) -> None:
+    def prepare_connection(self, lease_seconds: float) -> None:
+        connection = connections[self.using]
+        half = max(1, int(lease_seconds / 2))
+        defaults = {
+            "connect_timeout": max(2, half),  # libpq takes no less.
+            "keepalives_idle": max(1, half // 3),
+            "keepalives_interval": max(1, half // 3),
+            "keepalives_count": 1,
+            "tcp_user_timeout": half * 1_000,
+        }
+        # This thread's own copy: other connections of the project stay as they are.
+        options = {**defaults, **connection.settings_dict.get("OPTIONS", {})}
+        connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
+
+    def prepare_session(self, lease_seconds: float) -> None:
         # On a table that was never analyzed the planner would scan it to find the rows
         # of a record; the engine's statements name their rows by key or by index.
+        # No statement is worth waiting for longer than a lease lasts.
+        milliseconds = int(lease_seconds * 500)
         with connections[self.using].cursor() as cursor:
-            cursor.execute("SET enable_seqscan = off; SET lock_timeout = '5s'")
+            cursor.execute(
+                "SET enable_seqscan = off;"
+                f" SET statement_timeout = {milliseconds};"
+                f" SET lock_timeout = {min(5_000, milliseconds)}"
+            )
 
     def announce(self, queue_names: Collection[str]) -> None:
         connection = connections[self.using]
@@ -60,13 +80,14 @@ class PostgresStore(base.Store):
         now: datetime.datetime | None = None,
     ) -> list[Job]:
         values = {
-            "queue_names": list(queue_names),
+            "queue_names": list(dict.fromkeys(queue_names)),
             "worker": worker,
             "limit": limit,
             "lease": lease_seconds,
             "now": now,
         }
-        return self._jobs("claim", values)
+        # The planner may join the claimed rows in any order.
+        return sorted(self._jobs("claim", values), key=base.urgency)
 
     def record(
         self,

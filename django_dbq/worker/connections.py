@@ -11,7 +11,7 @@ from django.db import connections, transaction
 from django_dbq.exceptions import TransactionLeftOpen
 
 # What libpq, and with it both drivers, calls the states of a connection.
-IDLE, IN_ERROR = 0, 3
+IDLE, IN_ERROR, GONE = 0, 3, 4
 
 
 def depths() -> dict[str, int]:
@@ -34,13 +34,22 @@ def refuse_open_transactions(before: dict[str, int]) -> None:
             )
         if depth == 0:
             connection.close_if_unusable_or_obsolete()
+        elif _broken(connection):
+            raise TransactionLeftOpen(
+                f"a statement failed in the transaction on database {connection.alias!r}, which"
+                " cannot be committed any more; a nested transaction.atomic() would have kept it whole"
+            )
 
 
 def drop_open_transactions(before: dict[str, int]) -> None:
     for connection in connections.all(initialized_only=True):
-        if before.get(connection.alias, 0) or connection.connection is None:
+        if connection.connection is None:
             continue
-        if connection.atomic_blocks or _in_transaction(connection):
+        if depth := before.get(connection.alias, 0):
+            while len(connection.atomic_blocks) > depth:
+                # As the block itself does for an exception: back to its savepoint.
+                connection.atomic_blocks[-1].__exit__(TransactionLeftOpen, None, None)
+        elif connection.atomic_blocks or _in_transaction(connection):
             connection.in_atomic_block = False
             connection.atomic_blocks = []
             connection.closed_in_transaction = False
@@ -54,21 +63,36 @@ def _in_transaction(connection: Any) -> bool:
         return True
     raw = connection.connection
     if connection.vendor == "postgresql":
+        if raw.info.transaction_status == GONE:
+            connection.close()  # The next task gets a new one.
+            return False
         return bool(raw.info.transaction_status != IDLE)
-    return bool(getattr(raw, "in_transaction", False))
+    try:
+        return bool(getattr(raw, "in_transaction", False))
+    except connection.Database.Error:  # The task closed it, below Django.
+        connection.close()
+        return False
+
+
+def _broken(connection: Any) -> bool:
+    """Whether the transaction that this connection is in refuses everything but a rollback."""
+    if connection.needs_rollback or connection.vendor != "postgresql":
+        return bool(connection.needs_rollback)
+    return bool(connection.connection.info.transaction_status == IN_ERROR)
 
 
 @contextmanager
 def statement_errors_undone(before: dict[str, int]) -> Iterator[None]:
     """Keep a statement that failed from breaking a transaction around the block.
 
-    A worker has none around a plain task. In a test there is one, and PostgreSQL
-    would refuse every later statement in it.
+    A worker has none around a plain task. In a test there is one, and a hook may
+    stand in that of its task: PostgreSQL would refuse every later statement in it,
+    and Django on any database. Only PostgreSQL has to go back to undo that.
     """
     points = {
-        alias: transaction.savepoint(using=alias)
+        alias: transaction.savepoint(using=alias) if connections[alias].vendor == "postgresql" else None
         for alias, depth in before.items()
-        if depth and connections[alias].vendor == "postgresql" and not connections[alias].needs_rollback
+        if depth and not connections[alias].needs_rollback
     }
     try:
         yield
@@ -77,8 +101,12 @@ def statement_errors_undone(before: dict[str, int]) -> Iterator[None]:
             connection = connections[alias]
             if connection.connection is None or connection.closed_in_transaction:
                 continue
-            if connection.connection.info.transaction_status == IN_ERROR:
-                connection.needs_rollback = False
+            if len(connection.atomic_blocks) != before[alias]:
+                continue  # The block that was left open is undone first.
+            broken, connection.needs_rollback = _broken(connection), False
+            if point is None:
+                continue
+            if broken:
                 transaction.savepoint_rollback(point, using=alias)
             else:
                 transaction.savepoint_commit(point, using=alias)

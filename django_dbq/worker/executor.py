@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import logging
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.utils.module_loading import import_string
 
 from django_dbq import conf
@@ -100,10 +101,10 @@ class Executor:
     it is asked only by tasks that record within their own transaction.
     """
 
-    def __init__(self, using: str, worker: str, keeps: Callable[[str], bool] = lambda name: False) -> None:
+    def __init__(self, using: str, worker: str) -> None:
         self.using = using
         self.worker = worker
-        self.keeps = keeps
+        self.keeps: Callable[[str], bool] = lambda name: False
         self.store = get_store(using)
 
     def run(self, job: Job) -> Attempt:
@@ -135,6 +136,13 @@ class Executor:
             self._call_hook("post_task_hook", entry.post_task_hook, job)
             transition.workspace = self._encoded(job)
         return Attempt(job, transition, 0.0, error)
+
+    def fail_stuck(self, job: Job) -> Attempt:
+        """Fail the attempt of a job whose task passed its time limit and would not end."""
+        began = time.monotonic()
+        step = self._find(job)
+        error = TaskTimeout(f"{job.next_task} ran past its timeout_seconds and did not end; its worker left")
+        return self._settle(job, step, self._failed(error, step.task.retry), error, began)
 
     # Finding the task.
 
@@ -175,7 +183,7 @@ class Executor:
 
         A failure rolls all of it back, the workspace too, and is recorded afterwards.
         """
-        ran = False
+        ran, result = False, copy.deepcopy(job.result)
         try:
             with transaction.atomic(using=self.using):
                 outcome, error = self._call(job, step, atomic=True)
@@ -194,7 +202,7 @@ class Executor:
             return attempt
         except BaseException as error:
             _leave_to_the_person(error)
-            job.workspace = decode_workspace(step.recorded)
+            job.workspace, job.result = decode_workspace(step.recorded), result
             job.recorded_workspace = step.recorded
             if ran and isinstance(error, (OperationalError, InterfaceError)):
                 # The database, not the task, broke off. Should the commit have got through
@@ -245,9 +253,9 @@ class Executor:
             return Failed(_line(error), delay_seconds=error.delay_seconds)
         may_retry = not isinstance(error, (Abort, LeaseLost))
         if may_retry and retry.on:
-            may_retry = any(isinstance(error, _exception(path)) for path in retry.on)
+            may_retry = any(_is_a(error, path) for path in retry.on)
         if may_retry and retry.not_on:
-            may_retry = not any(isinstance(error, _exception(path)) for path in retry.not_on)
+            may_retry = not any(_is_a(error, path) for path in retry.not_on)
         return Failed(_line(error), may_retry=may_retry)
 
     def _settle(
@@ -255,7 +263,7 @@ class Executor:
     ) -> Attempt:
         """Decide what the outcome means, run the hooks that follow, and write down the result."""
         seconds = time.monotonic() - began
-        if isinstance(error, LeaseLost):
+        if isinstance(error, LeaseLost) or not self._still_held(job):
             # Another worker has the job: nothing of this attempt counts, and no hook runs.
             dropped = decide(job, GivenBack(), step.plan, step.task.retry, 0.0)
             return Attempt(job, dropped, seconds, error, recorded=False)
@@ -263,6 +271,8 @@ class Executor:
         transition = decide(job, outcome, step.plan, step.task.retry, random.random())
         hooks_failed = ""
         if transition.state is State.FAILED and error is not None:
+            if self._encoded(job) is None:
+                job.workspace = decode_workspace(job.recorded_workspace)  # For the hooks to go on from.
             hooks_failed += self._call_hook("failure_hook", step.workflow.failure_hook, job, error)
         hooks_failed += self._call_hook("post_task_hook", step.workflow.post_task_hook, job)
         run = Run(
@@ -286,6 +296,16 @@ class Executor:
                 transition.result = self._encoded_result(job)
         transition.run = run
         return Attempt(job, transition, seconds, error)
+
+    def _still_held(self, job: Job) -> bool:
+        """Tell whether the claim stands, asking the database only when the lease may have run out."""
+        if time.monotonic() <= job.trusted_until:
+            return True
+        lease_seconds = conf.options().LEASE_SECONDS
+        try:
+            return bool(self.store.extend([job], worker=self.worker, lease_seconds=lease_seconds))
+        except DatabaseError:
+            return True  # The record, which is guarded too, will tell.
 
     def _encoded(self, job: Job) -> str | None:
         try:
@@ -326,9 +346,13 @@ class Executor:
         job.recorded_workspace = text
 
 
-def _exception(path: str) -> type[BaseException]:
-    found = import_string(path if "." in path else f"builtins.{path}")
-    return found  # type: ignore[no-any-return]
+def _is_a(error: BaseException, path: str) -> bool:
+    """Tell whether `error` is an exception of the class at `path`; of none that does not import."""
+    try:
+        return isinstance(error, import_string(path if "." in path else f"builtins.{path}"))
+    except Exception as fault:
+        logger.error("Retry policy: %r is no exception class: %s", path, _line(fault))
+        return False
 
 
 def _leave_to_the_person(error: BaseException) -> None:

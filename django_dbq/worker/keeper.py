@@ -23,14 +23,16 @@ from django_dbq.engine.lifecycle import Run, State, Transition
 from django_dbq.models import Job, decode_workspace
 from django_dbq.store import get_store
 from django_dbq.worker.backlog import Backlog
-from django_dbq.worker.executor import Attempt
+from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.pace import Pace
 from django_dbq.worker.settings import WorkerSettings
+from django_dbq.worker.slot import Slot
 from django_dbq.worker.upkeep import Upkeep
 
 logger = logging.getLogger("django_dbq.worker")
 
 HOSTAGE_SECONDS = 1.0  # A task this long behind which others wait makes them go back.
+TIME_LIMIT_CHECK_SECONDS = 0.5
 RETRY_PAUSE_SECONDS_MAX = 10.0
 
 Answer = TypeVar("Answer")
@@ -44,19 +46,13 @@ class Word(enum.Enum):
     NOW = "now"  # Give everything back and leave.
 
 
-class Slot:
-    """A place where a task runs: one thread's. `began` is a monotonic time, None while idle."""
-
-    began: float | None = None
-
-
 class Keeper(threading.Thread):
     """See the module. `inbox` is safe to put into from a signal handler."""
 
     def __init__(
         self,
         settings: WorkerSettings,
-        worker: str,
+        executor: Executor,
         backlog: Backlog,
         slots: list[Slot],
         leave: Callable[[], None],
@@ -64,16 +60,19 @@ class Keeper(threading.Thread):
         super().__init__(name="dbq-keeper", daemon=True)
         options = conf.options()
         self.settings = settings
-        self.worker = worker
+        self.worker = executor.worker
+        self.executor = executor
+        executor.keeps = self.keeps
         self.backlog = backlog
         self.slots = slots
         self.leave = leave
         self.inbox: queue.SimpleQueue[Attempt | Word] = queue.SimpleQueue()
         self.pace = Pace(options.BACKLOG_SECONDS, options.BACKLOG_MAX, len(slots))
         self.store = get_store(settings.using)
-        self.crashed: BaseException | None = None
-        self.parent: int | None = None
-        self._upkeep = Upkeep(self.store, worker)
+        self.code = 0  # What this process is to exit with.
+        self.parent: int | None = None  # The supervisor's process id.
+        self.fallen: tuple[str, ...] = ()  # Workers known to be dead: their jobs need not wait.
+        self._upkeep = Upkeep(self.store, self.worker)
         self._lease_seconds = options.LEASE_SECONDS
         # A little less than the lease, for clocks that run at different speeds.
         self._trust_seconds = 0.95 * options.LEASE_SECONDS
@@ -82,7 +81,10 @@ class Keeper(threading.Thread):
         self._finished: list[Attempt] = []
         self._hungry = True  # A claim may find something.
         self._stopping = False
-        self._now = False
+        self._leave_at = float("inf")  # When grace ends.
+        self._timeouts = any(
+            task.timeout_seconds for entry in conf.workflows().values() for task in entry.tasks
+        )
         self._hurry = threading.Event()
         self._jobs_begun = 0
         self._extend_at = time.monotonic() + self._lease_seconds / 3
@@ -97,9 +99,10 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         try:
+            self.store.prepare_connection(self._lease_seconds)
             self._loop()
         except BaseException as error:
-            self.crashed = error
+            self.code = 1
             logger.critical("Worker stops: %s", error, exc_info=error)
             if self._hurry.is_set():
                 self.leave()
@@ -111,7 +114,8 @@ class Keeper(threading.Thread):
         while True:
             self._collect(self._patience())
             self._record()
-            if self._now:
+            self._watch_time_limits()
+            if time.monotonic() >= self._leave_at:
                 self._give_back_everything()
                 return self.leave()
             if self._stopping:
@@ -129,7 +133,9 @@ class Keeper(threading.Thread):
 
     def _patience(self) -> float:
         """Return how long to wait for news, in seconds."""
-        times = [self._extend_at]
+        times = [self._extend_at, self._leave_at]
+        if self._timeouts and self._held:
+            times.append(time.monotonic() + TIME_LIMIT_CHECK_SECONDS)
         if not self._stopping:
             times.append(self._upkeep.due_at)
             if self.settings.rate_limit_seconds and self._hungry:
@@ -157,7 +163,7 @@ class Keeper(threading.Thread):
         elif item is Word.STOP:
             self._begin_stop()
         else:
-            self._now = True
+            self._leave_at = 0.0
 
     def _spent(self) -> bool:
         """Tell whether this worker has done all it was started for."""
@@ -288,8 +294,7 @@ class Keeper(threading.Thread):
         """Give back what waits behind tasks that have run for longer than a second."""
         if not len(self.backlog):
             return
-        now = time.monotonic()
-        if all(slot.began is not None and now - slot.began > HOSTAGE_SECONDS for slot in self.slots):
+        if all(slot.seconds() > HOSTAGE_SECONDS for slot in self.slots):
             self.pace.slow()
             self._give_back(self.backlog.empty())
 
@@ -304,6 +309,7 @@ class Keeper(threading.Thread):
 
     def _give_back_everything(self) -> None:
         """Give back all jobs, also those whose tasks run: this process ends at once."""
+        self._fail_stuck()
         waiting = self.backlog.close()
         running = [job for job in self._held.values() if job not in waiting]
         for group in ([waiting] if waiting else []) + [[job] for job in running]:
@@ -317,10 +323,42 @@ class Keeper(threading.Thread):
         if self._stopping:
             return
         self._stopping = True
+        if self.settings.grace_seconds is not None:
+            self._leave_at = min(self._leave_at, time.monotonic() + self.settings.grace_seconds)
         self._give_back(self.backlog.close())
         if self._held:
             logger.info("Stopping: running=%d worker=%s", len(self._held), self.worker)
             self._extend(stopping=True)
+
+    # Time limits.
+
+    def _watch_time_limits(self) -> None:
+        """Deal with tasks that have not ended by their time limit.
+
+        In the main thread an exception ends a task; one that goes on all the same, or
+        that runs in a thread, which nothing can interrupt, costs the process: it stops,
+        lets the other tasks end, fails the stuck ones and leaves.
+        """
+        if not self._timeouts:
+            return
+        grace = conf.options().TIMEOUT_GRACE_SECONDS
+        overdue = [found for slot in self.slots if (found := slot.overdue()) is not None]
+        threaded = len(self.slots) > 1
+        stuck = [job for job, over in overdue if over > (0.0 if threaded else grace)]
+        if stuck and self._leave_at == float("inf"):
+            for job in stuck:
+                logger.error("Task stuck: job=%s name=%s task=%s", job.id, job.name, job.next_task)
+            self.code = 1
+            self._begin_stop()
+            self._leave_at = min(self._leave_at, time.monotonic() + (grace if threaded else 0.0))
+
+    def _fail_stuck(self) -> None:
+        """Record as failed what still runs past its time limit."""
+        for slot in self.slots:
+            found = slot.overdue()
+            if found is not None and found[0].id in self._held:
+                self._finished.append(self.executor.fail_stuck(self._held[found[0].id]))
+        self._record()
 
     # Leases and upkeep.
 
@@ -349,9 +387,15 @@ class Keeper(threading.Thread):
         if time.monotonic() < self._upkeep.due_at:
             return
         self._hungry = True  # Polling is the truth.
+        if self.settings.rss_bytes_max is not None and (size := rss_bytes()) > self.settings.rss_bytes_max:
+            logger.warning("Too large, stopping: rss_bytes=%d worker=%s", size, self.worker)
+            return self._begin_stop()
         if self.parent is not None and os.getppid() != self.parent:
             logger.error("Supervisor gone, stopping: worker=%s", self.worker)
             return self._begin_stop()
+        if self.fallen:
+            self._statement(lambda: self.store.expire(self.fallen))
+            self.fallen = ()
         sent = time.monotonic()
         claimable, spent = self._statement(self._upkeep.run)
         self._hungry |= claimable
@@ -368,7 +412,7 @@ class Keeper(threading.Thread):
             try:
                 connection.ensure_connection()
                 if connection.connection is not self._session:
-                    self.store.prepare_session()
+                    self.store.prepare_session(self._lease_seconds)
                     self._session = connection.connection
                 return run()
             except (OperationalError, InterfaceError) as error:
@@ -421,3 +465,12 @@ def _log(attempt: Attempt) -> None:
         text += f" error={transition.error!r}"
     failed = attempt.error if level == logging.ERROR else None
     logger.log(level, "%s: %s", event, text, exc_info=failed, extra={"dbq": facts})
+
+
+def rss_bytes() -> int:
+    """Return the resident memory of this process, as the system tells it; 0 where it does not."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

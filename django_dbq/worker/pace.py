@@ -38,7 +38,7 @@ class Pace:
         if not names:
             return
         expected = sum(self._seconds.get(name, self.target_seconds) for name in names) / self.slots
-        if expected > self.target_seconds:
+        if expected >= self.target_seconds:
             self._limit = max(self.slots, int(len(names) * self.target_seconds / expected))
         elif len(names) >= asked:
             self._limit = min(self.backlog_max, max(self._limit, asked) * 2)

@@ -9,44 +9,61 @@ import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.db import connections
 
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Executor
-from django_dbq.worker.keeper import Keeper, Slot, Word
+from django_dbq.worker.keeper import Keeper, Word
 from django_dbq.worker.settings import WorkerSettings
+from django_dbq.worker.slot import Slot
 
 logger = logging.getLogger("django_dbq.worker")
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else [])]
 
 
-class Runner:
-    """Runs one worker in this process, from `run()` to its exit code."""
+def new_token() -> str:
+    """Return what tells a worker from an earlier one with the same process id."""
+    return secrets.token_hex(3)
 
-    def __init__(self, settings: WorkerSettings) -> None:
+
+def worker_name(pid: int, token: str) -> str:
+    """Return the name that a worker's jobs carry in `claimed_by`."""
+    return f"{socket.gethostname()[:64]}:{pid}:{token}"
+
+
+class Runner:
+    """Runs one worker in this process, from `run()` to its exit code.
+
+    A supervisor passes itself as `parent`, the `token` that its child's name ends in,
+    and `fallen`, the names of workers that have died and whose jobs are to be rescued now.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        parent: int | None = None,
+        token: str | None = None,
+        fallen: Collection[str] = (),
+    ) -> None:
         self.settings = settings
-        self.name = f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.name = worker_name(os.getpid(), token or new_token())
         self._backlog = Backlog()
         self._slots = [Slot() for _ in range(settings.threads)]
-        self._keeper = Keeper(settings, self.name, self._backlog, self._slots, self._leave)
-        self._executor = Executor(settings.using, self.name, self._keeper.keeps)
-        self._signals = 0
-        self._code = 0
-
-    def run(self, parent: int | None = None) -> int:
-        """Work until asked to stop; return 0, or 1 when the worker could not go on.
-
-        `parent` is the supervisor's process id: when it is gone the worker stops.
-        """
+        self._executor = Executor(settings.using, self.name)
+        self._keeper = Keeper(settings, self._executor, self._backlog, self._slots, self._leave)
         self._keeper.parent = parent
+        self._keeper.fallen = tuple(fallen)
+        self._signals = 0
+
+    def run(self) -> int:
+        """Work until asked to stop; return 0, or 1 when the worker could not go on."""
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                signal.signal(number, self._on_signal)
+            self.handle_signals()
         listener = self._listen()
         self._keeper.start()
         if self.settings.threads == 1:
@@ -63,7 +80,12 @@ class Runner:
         self._keeper.join()
         if listener is not None:
             listener.stop()
-        return self._code or int(self._keeper.crashed is not None)
+        return self._keeper.code
+
+    def handle_signals(self) -> None:
+        """Make the first signal ask this worker to stop, and the second to stop now."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
 
     def stop(self, now: bool = False) -> None:
         """Ask the worker to stop; safe in a signal handler."""
@@ -96,14 +118,14 @@ class Runner:
         """Take jobs and run them in this thread until the backlog is closed."""
         try:
             while (job := self._backlog.take()) is not None:
-                slot.began = time.monotonic()
+                slot.enter(job)
                 attempt = self._executor.fail_lost(job) if job.spent else self._executor.run(job)
-                slot.began = None
+                slot.leave()
                 self._keeper.inbox.put(attempt)
         except BaseException as error:
             # Not the task's error, which is an outcome: this worker's own. Its jobs go back.
             logger.critical("Worker stops: %s", error, exc_info=error)
-            self._code = 1
+            self._keeper.code = 1
             self.stop(now=True)
         finally:
             connections.close_all()
@@ -113,4 +135,4 @@ class Runner:
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(self._code)
+        os._exit(self._keeper.code)

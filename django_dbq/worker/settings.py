@@ -13,3 +13,5 @@ class WorkerSettings:
     burst: bool = False
     max_jobs: int | None = None
     rate_limit_seconds: float = 0.0
+    grace_seconds: float | None = None  # For running tasks, once asked to stop; None: what they need.
+    rss_bytes_max: int | None = None

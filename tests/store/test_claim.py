@@ -67,7 +67,7 @@ def test_every_claim_counts_the_claim_and_the_attempt(store):
     for number in (1, 2, 3):
         (mine,) = claim(store)
         assert (mine.claim, mine.attempt) == (number, number)
-        assert record(store, transition(mine, attempt=mine.attempt)) == {job.id}
+        assert record(store, transition(mine, attempt=mine.attempt)) == {job.id: "READY"}
 
 
 def test_a_job_starts_once(store):

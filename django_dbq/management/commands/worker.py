@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import router
+from django.db import connections, router
 
 from django_dbq import conf
 from django_dbq.checks import check_settings
@@ -31,6 +31,13 @@ class Command(BaseCommand):
         parser.add_argument("--threads", type=_positive, default=1, help="tasks at once in each process")
         parser.add_argument("--burst", action="store_true", help="run what is due, then exit")
         parser.add_argument("--max-jobs", type=_positive, help="exit (be replaced) after this many jobs")
+        parser.add_argument("--max-rss", type=_positive, metavar="MB", help="as --max-jobs, over this size")
+        parser.add_argument(
+            "--grace",
+            type=_seconds,
+            metavar="SECONDS",
+            help="when asked to stop, give running tasks back after this time (default: let them finish)",
+        )
         parser.add_argument("--reload", action="store_true", help="restart when code changes (development)")
         parser.add_argument(
             "--rate_limit",
@@ -53,6 +60,8 @@ class Command(BaseCommand):
             burst=options["burst"],
             max_jobs=options["max_jobs"],
             rate_limit_seconds=options["rate_limit"] or 0.0,
+            grace_seconds=options["grace"],
+            rss_bytes_max=options["max_rss"] and options["max_rss"] * 1_000_000,
         )
         try:
             conf.workflows()
@@ -73,6 +82,7 @@ class Command(BaseCommand):
         if options["reload"]:
             self._run_reloading(settings)
         elif options["processes"] > 1:
+            connections.close_all()  # A child must not share what the project opened while importing.
             _exit(Supervisor(settings, options["processes"]).run())
         else:
             _exit(Runner(settings).run())
@@ -100,3 +110,10 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(text)
+    return seconds

@@ -1,0 +1,37 @@
+"""A place where one task runs at a time: what the keeper may know of it from another thread."""
+
+from __future__ import annotations
+
+import time
+
+from django_dbq import conf
+from django_dbq.models import Job
+
+
+class Slot:
+    """One task thread's. Written by that thread, read by the keeper."""
+
+    def __init__(self) -> None:
+        self._present: tuple[Job, float] | None = None  # With its monotonic time of beginning.
+
+    def enter(self, job: Job) -> None:
+        self._present = job, time.monotonic()
+
+    def leave(self) -> None:
+        self._present = None
+
+    def seconds(self) -> float:
+        """Return how long the present task has run; 0 when there is none."""
+        present = self._present
+        return 0.0 if present is None else time.monotonic() - present[1]
+
+    def overdue(self) -> tuple[Job, float] | None:
+        """Return the present job, and by how many seconds its task has passed its time limit."""
+        present = self._present
+        if present is None:
+            return None
+        job, began = present
+        entry = conf.workflows().get(job.name)
+        limit = entry.task(job.next_task, job.position).timeout_seconds if entry else None
+        over = time.monotonic() - began - limit if limit is not None else 0.0
+        return (job, over) if over > 0 else None
