@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run a management command with the example project's settings, or those of DJANGO_SETTINGS_MODULE."""
+"""Run a management command with the settings of the tests, or those of DJANGO_SETTINGS_MODULE."""
 
 import os
 import sys

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.utils.module_loading import import_string
 
 from django_dbq import conf
 from django_dbq.engine.workflow import Problem, Workflow
+from django_dbq.exceptions import nearest
 
 _JOBS_IDS = {"type": "dbq.E001", "unknown": "dbq.E002", "value": "dbq.E003"}
 _DBQ_IDS = {"type": "dbq.E011", "unknown": "dbq.E012", "value": "dbq.E013"}
@@ -48,17 +52,43 @@ def _unusable(where: str, path: str) -> Iterator[CheckMessage]:
     try:
         function = import_string(path)
     except Exception as error:
-        yield Error(f"{where}: {path!r} does not import: {type(error).__name__}: {error}", id="dbq.E004")
+        yield _not_found(where, path, error)
         return
     if not callable(function):
         yield Error(f"{where}: {path!r} is not callable", id="dbq.E005")
+
+
+def _not_found(where: str, path: str, error: Exception) -> CheckMessage:
+    hint = _nearest_path(path)
+    extra = f". Did you mean {hint!r}?" if hint else ""
+    return Error(f"{where}: {path!r} does not import: {type(error).__name__}: {error}{extra}", id="dbq.E004")
+
+
+def _nearest_path(path: str) -> str | None:
+    """Return `path` with the first part that is not there replaced by the most similar one that is."""
+    parts = path.split(".") if "." in path else ["builtins", path]
+    for end in range(len(parts) - 1, -1, -1):
+        try:
+            names = _names_in(".".join(parts[:end]))
+        except Exception:
+            continue  # Said already: this is the path that does not import.
+        hint = nearest(parts[end], names)
+        return None if hint in (None, parts[end]) else ".".join([*parts[:end], str(hint), *parts[end + 1 :]])
+    return None
+
+
+def _names_in(package: str) -> list[str]:
+    if not package:
+        return sorted({config.name.split(".")[0] for config in apps.get_app_configs()})
+    module = import_module(package)
+    return [*dir(module), *(found.name for found in iter_modules(getattr(module, "__path__", ())))]
 
 
 def _not_an_exception(where: str, path: str) -> Iterator[CheckMessage]:
     try:
         found = import_string(path if "." in path else f"builtins.{path}")
     except Exception as error:
-        yield Error(f"{where}: {path!r} does not import: {type(error).__name__}: {error}", id="dbq.E004")
+        yield _not_found(where, path, error)
         return
     if not (isinstance(found, type) and issubclass(found, BaseException)):
         yield Error(f"{where}: {path!r} is not an exception class", id="dbq.E006")

@@ -117,8 +117,8 @@ class Store(ABC):
     ) -> tuple[int, list[Job]]:
         """Take back jobs whose lease ran out.
 
-        Return how many are READY again (or CANCELLED, where that was asked for), and those that were lost too often: these are
-        now held by `worker`, which has to fail them.
+        Return how many are READY again (or CANCELLED, where that was asked for), and those
+        that were lost too often: these are now held by `worker`, which has to fail them.
         """
 
     @abstractmethod

@@ -175,8 +175,12 @@ class PortableStore(base.Store):
     def stage(self, *, now: datetime.datetime | None = None) -> int:
         due = self._jobs().filter(staged=False, run_after__lte=now or self._now())
         # Looked at first, so that an idle worker does not take SQLite's only write lock.
-        ids = list(due.order_by("run_after").values_list("id", flat=True)[: base.STAGE_BATCH])
-        return due.filter(id__in=ids).update(staged=True) if ids else 0
+        if not due.exists():
+            return 0
+        with self._write():
+            first = self._locked(due.order_by("run_after"))
+            ids = list(first.values_list("id", flat=True)[: base.STAGE_BATCH])
+            return int(self._jobs().filter(id__in=ids).update(staged=True))
 
     def rescue(
         self,
@@ -210,7 +214,7 @@ class PortableStore(base.Store):
                     },
                 )
                 job.lost_attempts += 1
-                job.error = why
+                job.error, job.modified = why, now
                 if job.cancel_requested:
                     job.claimed_by = job.lease_until = None
                     job.state, job.finished, job.cancel_requested = State.CANCELLED, now, False
@@ -228,11 +232,9 @@ class PortableStore(base.Store):
                     ready += 1
                 names = (
                     *("claim", "claimed_by", "lease_until", "lost_attempts"),
-                    *("state", "finished", "cancel_requested", "error"),
+                    *("state", "finished", "cancel_requested", "error", "modified"),
                 )
-                self._jobs().filter(id=job.id).update(
-                    modified=now, **{name: getattr(job, name) for name in names}
-                )
+                self._jobs().filter(id=job.id).update(**{name: getattr(job, name) for name in names})
                 _claimed(job, State.READY)
         return ready, spent
 

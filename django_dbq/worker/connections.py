@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections
 
 from django_dbq.exceptions import TransactionLeftOpen
 
@@ -89,8 +89,9 @@ def statement_errors_undone(before: dict[str, int]) -> Iterator[None]:
     stand in that of its task: PostgreSQL would refuse every later statement in it,
     and Django on any database. Only PostgreSQL has to go back to undo that.
     """
+    # The connection's own methods, because Django 6.1 renames one of django.db.transaction's.
     points = {
-        alias: transaction.savepoint(using=alias) if connections[alias].vendor == "postgresql" else None
+        alias: connections[alias].savepoint() if connections[alias].vendor == "postgresql" else None
         for alias, depth in before.items()
         if depth and not connections[alias].needs_rollback
     }
@@ -107,6 +108,6 @@ def statement_errors_undone(before: dict[str, int]) -> Iterator[None]:
             if point is None:
                 continue
             if broken:
-                transaction.savepoint_rollback(point, using=alias)
+                connection.savepoint_rollback(point)
             else:
-                transaction.savepoint_commit(point, using=alias)
+                connection.savepoint_commit(point)

@@ -219,9 +219,9 @@ class Keeper(threading.Thread):
 
         try:
             states = self._statement(record)
-        except OperationalError:
-            raise
         except DatabaseError as error:
+            if _passes(error):
+                raise
             if len(transitions) > 1:
                 # One of them holds what the database refuses; the others are not to suffer.
                 return {pk: state for one in transitions for pk, state in self._write([one]).items()}
@@ -415,13 +415,23 @@ class Keeper(threading.Thread):
                     self.store.prepare_session(self._lease_seconds)
                     self._session = connection.connection
                 return run()
-            except (OperationalError, InterfaceError) as error:
+            except (DatabaseError, InterfaceError) as error:
+                if not _passes(error):
+                    raise
                 connection.close()
                 if self._hurry.is_set() or time.monotonic() - began > self._retry_seconds:
                     raise
                 logger.warning("Database error, trying again: %s", str(error).strip())
                 self._hurry.wait(pause * (0.5 + random.random() / 2))
                 pause = min(RETRY_PAUSE_SECONDS_MAX, pause * 2)
+
+
+def _passes(error: Exception) -> bool:
+    """Tell whether an error is of the moment: a lost connection, a deadlock, a standby still read-only."""
+    if isinstance(error, (OperationalError, InterfaceError)):
+        return True
+    cause = error.__cause__
+    return "25006" in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
 
 
 def _refuse(transition: Transition, error: DatabaseError) -> None:

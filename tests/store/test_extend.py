@@ -9,10 +9,10 @@ from tests.store.helpers import (
     clock,
     columns,
     locked,
+    record,
     reread,
     seconds,
     transition,
-    record,
 )
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)

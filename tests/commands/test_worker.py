@@ -1,0 +1,81 @@
+"""manage.py worker: what it says, and what it refuses. What it does is in tests/worker."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from django_dbq import Job
+
+
+def said(*args, **options):
+    out = StringIO()
+    call_command("worker", *args, stdout=out, **{"dry_run": True, **options})
+    return out.getvalue().strip()
+
+
+def test_it_names_its_queues():
+    assert said() == 'Starting job worker for queue "default"'
+    assert said("reports") == 'Starting job worker for queue "reports"'
+    assert said("a", "b", "a") == 'Starting job worker for queues "a", "b"'
+
+
+def test_a_queue_may_be_named_as_the_original_took_it():
+    assert said(queue_name="reports") == 'Starting job worker for queue "reports"'
+    assert said(queue_name=["a", "b"]) == 'Starting job worker for queues "a", "b"'
+
+
+@pytest.mark.parametrize(
+    "args, seconds",
+    [(["--rate_limit", "2"], "2"), (["--rate-limit=0.5"], "0.5"), (["--rate_limit"], "1")],
+)
+def test_it_tells_its_rate_limit(args, seconds):
+    assert said("a", *args) == f'Starting job worker for queue "a" with at most one task in {seconds} s'
+    assert said("a", rate_limit=3).endswith("at most one task in 3 s")
+
+
+@pytest.mark.django_db
+def test_a_dry_run_runs_nothing():
+    job = Job.objects.create(name="nothing")
+    said("--dry-run")
+    job.refresh_from_db()
+    assert job.state == "NEW"
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("JOBS", [], "JOBS: must be a dictionary of job names, not list"),
+        ("JOBS", {"a": {"taks": []}}, r"JOBS\['a'\]: has no option 'taks'. Did you mean 'tasks'"),
+        ("DBQ", {"LEASE_SECS": 1}, "DBQ: has no option 'LEASE_SECS'. Did you mean"),
+    ],
+)
+def test_settings_that_cannot_be_used_keep_it_from_starting(settings, name, value, message):
+    setattr(settings, name, value)
+    with pytest.raises(CommandError, match=f"(?s)The worker does not start.*{message}"):
+        said()
+
+
+def test_a_path_that_does_not_import_is_told_and_the_worker_starts(settings):
+    settings.JOBS = {"a": ["tests.workflows.nowhere"]}
+    told = StringIO()
+    assert said(stderr=told) == 'Starting job worker for queue "default"'
+    assert "dbq.E004 JOBS['a']['tasks'][0]: 'tests.workflows.nowhere' does not import" in told.getvalue()
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--threads", "0"], "must be a whole number from 1 on, not '0'"),
+        (["--processes", "x"], "must be a whole number from 1 on, not 'x'"),
+        (["--max-jobs=-1"], "must be a whole number from 1 on, not '-1'"),
+        (["--rate_limit=-1"], "must be a number of seconds from 0 on, not '-1'"),
+        (["--rate_limit", "often"], "must be a number of seconds from 0 on, not 'often'"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_refused(args, message):
+    with pytest.raises(CommandError, match=message):
+        said(*args)
