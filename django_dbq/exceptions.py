@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 DELAY_SECONDS_MAX = 3_155_760_000  # A hundred years: every database and calendar holds the sum.
 
 

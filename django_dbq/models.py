@@ -143,10 +143,12 @@ class Job(models.Model):
     asked_to_stop: bool = False
     _writer: Callable[[Job], None] | None = None
 
-    # What a save() of a row that exists writes: these always, and those below where the
-    # caller has changed them, for a worker changes them too.
-    _OWN_FIELDS: ClassVar = ("name", "workspace", "queue_name", "priority", "modified")
-    _WATCHED_FIELDS: ClassVar = ("state", "next_task", "run_after")
+    # What a save() of a row that exists writes, where the caller has changed it: workers
+    # write this row too, and what they have recorded meanwhile is to stay.
+    _WATCHED_FIELDS: ClassVar = (
+        *("name", "queue_name", "priority", "run_after"),
+        *("workspace", "state", "next_task"),
+    )
 
     class Meta:
         ordering: ClassVar = ["-priority", "created"]
@@ -185,7 +187,9 @@ class Job(models.Model):
         job._remember(cls._WATCHED_FIELDS)
         return job
 
-    def refresh_from_db(self, using: str | None = None, fields: Any = None, **kwargs: Any) -> None:
+    def refresh_from_db(  # type: ignore[override]  # Django 6 has one argument more.
+        self, using: str | None = None, fields: Any = None, **kwargs: Any
+    ) -> None:
         super().refresh_from_db(using, fields, **kwargs)
         self._remember(self._WATCHED_FIELDS if fields is None else fields)
 
@@ -194,7 +198,7 @@ class Job(models.Model):
         known = self.__dict__
         for name in names:
             if name in known:
-                self._loaded[name] = known[name]
+                self._loaded[name] = _snapshot(known[name])
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Create the job, or write what a caller may change of it.
@@ -261,14 +265,13 @@ class Job(models.Model):
         return self.asked_to_stop or time.monotonic() > self.trusted_until
 
     def _changed_fields(self) -> list[str]:
-        deferred = self.get_deferred_fields()
-        own = [name for name in self._OWN_FIELDS if name not in deferred]
+        known = self.__dict__
         changed = [
             name
             for name in self._WATCHED_FIELDS
-            if name not in deferred and getattr(self, name) != self._loaded.get(name, _UNKNOWN)
+            if name in known and _snapshot(known[name]) != self._loaded.get(name, _UNKNOWN)
         ]
-        return own + changed
+        return [*changed, "modified"]
 
     def _make_ready(self) -> None:
         """Make this new job ready to insert: first task, plan, creation hook, checks."""
@@ -329,6 +332,11 @@ class TaskRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task} #{self.attempt} ({self.outcome})"
+
+
+def _snapshot(value: Any) -> Any:
+    """Return what tells later whether `value` has changed, also within."""
+    return repr(value) if isinstance(value, (dict, list)) else value
 
 
 def encode_workspace(workspace: Any) -> str:

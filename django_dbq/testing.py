@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from django.db import router
 from django.utils import timezone
 
 from django_dbq import conf
+from django_dbq.exceptions import DBQError
 from django_dbq.models import Job
 from django_dbq.store import get_store
 from django_dbq.worker.executor import Executor
 
 WORKER = "run_jobs"
+ATTEMPTS_MAX = 1_000  # Of one job in one call: more, and it goes round in a circle.
 
 
 def run_jobs(*queue_names: str, limit: int | None = None, database: str | None = None) -> int:
@@ -27,7 +30,7 @@ def run_jobs(*queue_names: str, limit: int | None = None, database: str | None =
     store = get_store(using)
     executor = Executor(using, WORKER)
     options = conf.options()
-    begun: set[Any] = set()
+    begun: Counter[Any] = Counter()
     while True:
         now = timezone.now()
         store.stage(now=now)
@@ -41,7 +44,9 @@ def run_jobs(*queue_names: str, limit: int | None = None, database: str | None =
             return len(begun)
         attempt = executor.run(job)
         if attempt.transition.outcome != "parked":
-            begun.add(job.id)
+            begun[job.id] += 1
+        if begun[job.id] > ATTEMPTS_MAX:
+            raise DBQError(f"job {job.id} ({job.name}) began {ATTEMPTS_MAX} tasks and has not ended")
         if attempt.recorded is None:
             store.record(
                 [attempt.transition],

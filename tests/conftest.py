@@ -18,9 +18,17 @@ DEADLINE_SECONDS = 20
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "postgresql: runs where the default database is PostgreSQL")
+    config.addinivalue_line("markers", "chaos(level): runs when CHAOS is quick (unset), ci or all, or above")
 
 
 def pytest_collection_modifyitems(config, items):
+    # Levels of tests/chaos by how long they take; each includes the ones before it.
+    levels = ["quick", "ci", "all"]
+    wanted = levels[: levels.index(os.environ.get("CHAOS", "quick")) + 1]
+    late = [item for item in items if (mark := item.get_closest_marker("chaos")) and mark.args[0] not in wanted]
+    if late:
+        config.hook.pytest_deselected(items=late)
+        items[:] = [item for item in items if item not in late]
     # Chosen by vendor here, so that no test has to skip itself.
     if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
         return
@@ -60,11 +68,11 @@ test_database_url.__test__ = False
 class Process:
     """A command of manage.py that runs beside the test; its output is in `log()`."""
 
-    def __init__(self, args, path, env):
+    def __init__(self, args, path, env, prefix=()):
         self.path = path
         self._file = path.open("w")
         self.popen = subprocess.Popen(
-            [sys.executable, "manage.py", *args],
+            [*prefix, sys.executable, "manage.py", *args],
             cwd=ROOT,
             env=env,
             stdout=self._file,
@@ -98,14 +106,14 @@ def manage(tmp_path):
     """Start a command of manage.py on the test database as a process of its own."""
     started = []
 
-    def start(*args, alias="default", **env):
+    def start(*args, alias="default", prefix=(), **env):
         env = {
             **os.environ,
             "DATABASE_URL": test_database_url(alias),
             "DJANGO_SETTINGS_MODULE": "testsettings",
             **env,
         }
-        process = Process(args, tmp_path / f"process-{len(started)}.log", env)
+        process = Process(args, tmp_path / f"process-{len(started)}.log", env, prefix)
         started.append(process)
         return process
 

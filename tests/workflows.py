@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import time
 from pathlib import Path
 
@@ -19,6 +21,12 @@ JOBS = {
     "atomic_writes": {"tasks": ["tests.workflows.write_row"], "atomic": True},
     "atomic_boom": {"tasks": [{"task": "tests.workflows.write_row_and_boom", "atomic": True}]},
     "async": ["tests.workflows.asynchronous"],
+    "hold": ["tests.workflows.hold", "tests.workflows.count"],
+    "count_then_hold": ["tests.workflows.count", "tests.workflows.hold"],
+    "hold_atomic": {"tasks": ["tests.workflows.hold", "tests.workflows.count"], "atomic": True},
+    "witness": ["tests.workflows.witness"],
+    "create_witnesses": ["tests.workflows.create_witnesses"],
+    "kill_worker": ["tests.workflows.kill_worker"],
 }
 
 
@@ -77,3 +85,29 @@ def retry(job):
 
 def abort(job):
     raise Abort("no use")
+
+
+def hold(job):
+    """Say that the task began, then wait for the test's word (or 30 seconds)."""
+    folder = Path(job.workspace["folder"])
+    (folder / f"began-{job.pk}-{os.getpid()}").touch()
+    deadline = time.monotonic() + 30
+    while not (folder / "go-on").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def witness(job):
+    """Leave a row that tells which process of which host ran which job."""
+    from tests.models import Row
+
+    Row.objects.create(text=f"{socket.gethostname()} {os.getpid()} {job.workspace.get('n')}")
+
+
+def create_witnesses(job):
+    from django_dbq import Job
+
+    Job.objects.bulk_create([Job(name="witness", workspace={"n": n}) for n in range(3)])
+
+
+def kill_worker(job):
+    os.kill(os.getpid(), signal.SIGKILL)

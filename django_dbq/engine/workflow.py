@@ -136,7 +136,7 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, kinds):
             self.fault("type", where, f"must be a {'whole ' if whole else ''}number, not {value!r}")
         elif not (least <= value < float("inf") and (most is None or value <= most)):
-            span = f"at least {least:g}" if most is None else f"from {least:g} to {most:g}"
+            span = f"at least {least:g}" if most is None else f"from {least:.12g} to {most:.12g}"
             self.fault("value", where, f"must be {span}, not {value!r}")
         return value
 

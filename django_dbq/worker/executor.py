@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import json
@@ -14,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -159,7 +161,9 @@ class Executor:
                 f"the task {job.next_task!r} of job {job.name!r} stands in no entry of JOBS;"
                 " put it back, or retry the job from a task that does"
             )
-        job.position = position
+        if position != job.position:
+            # A deploy, or a worker of the original package, has moved it: attempts count anew.
+            job.position, job.attempt, job.lost_attempts = position, 1, 0
         try:
             function = import_string(job.next_task)
         except BaseException as error:  # A module may even exit.
@@ -217,13 +221,12 @@ class Executor:
         # In an atomic task a statement that failed must keep everything from being committed.
         undone = nullcontext() if atomic else statement_errors_undone(before)
         try:
-            with undone, _time_limit(step.task):
+            asynchronous = inspect.iscoroutinefunction(step.function)
+            with undone, nullcontext() if asynchronous else _time_limit(step.task):
                 if step.workflow.pre_task_hook:
                     import_string(step.workflow.pre_task_hook)(job)
-                if inspect.iscoroutinefunction(step.function):
-                    returned = async_to_sync(step.function)(job)
-                else:
-                    returned = step.function(job)
+                call = partial(async_to_sync(_run_coroutine), step) if asynchronous else step.function
+                returned = call(job)
             refuse_open_transactions(before)
             outcome: Outcome
             match returned:
@@ -364,6 +367,22 @@ def _leave_to_the_person(error: BaseException) -> None:
 # Time limits.
 
 
+async def _run_coroutine(step: _Step, job: Job) -> Any:
+    """Run an `async def` task, cancelled and with TaskTimeout raised after its time."""
+    limit = asyncio.timeout(step.task.timeout_seconds)
+    try:
+        async with limit:
+            return await step.function(job)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise _timeout(step.task) from error
+
+
+def _timeout(task: Task) -> TaskTimeout:
+    return TaskTimeout(f"{task.path} ran longer than its timeout_seconds, {task.timeout_seconds:g}")
+
+
 @contextmanager
 def _time_limit(task: Task) -> Iterator[None]:
     """Raise TaskTimeout in the block after the task's time; in the main thread only.
@@ -376,7 +395,7 @@ def _time_limit(task: Task) -> Iterator[None]:
         return
 
     def expire(signum: int, frame: Any) -> None:
-        raise TaskTimeout(f"{task.path} ran longer than its timeout_seconds, {seconds:g}")
+        raise _timeout(task)
 
     previous = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -452,6 +452,8 @@ def _log(attempt: Attempt) -> None:
     level = logging.INFO
     if not attempt.recorded:
         level, event = logging.WARNING, "Lease lost, outcome dropped"
+    elif transition.state is State.CANCELLED:
+        event = "Job cancelled"
     elif transition.state is State.FAILED:
         level, event = logging.ERROR, "Job failed"
     elif attempt.error is not None:

@@ -62,7 +62,7 @@ def row(transition):
 # A held job was NEW or READY before; the outcome of its attempt decides alone, except
 # where nothing ran: then it is again what it was.
 TABLE = [
-    # prior     at  outcome                          policy  state           next_task     at attempt delay error
+    # prior, at, outcome, policy, (state, next_task, position, attempt, delay_seconds, error)
     ("NEW", 0, Done(), ONCE, ("READY", "app.middle", 1, 0, None, None)),
     ("READY", 1, Done(), ONCE, ("READY", "app.last", 2, 0, None, None)),
     ("READY", 2, Done(), ONCE, ("COMPLETE", "", 2, 1, None, None)),

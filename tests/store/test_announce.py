@@ -48,6 +48,9 @@ def heard():
 
     with listener.cursor() as cursor:
         cursor.execute(f"LISTEN {CHANNEL}")
+    # What tests that rolled back left over.
+    get_store("default").announce([])
+    hear()
     yield hear
     listener.close()
 

@@ -47,7 +47,9 @@ def test_a_claimed_job_is_held_by_its_worker_until_the_lease_ends(store):
 
 
 def test_a_claim_returns_the_job_as_its_row_now_is(store):
-    make_job(store, workspace={"cat": "Mog é🐈", "list": [1, None]}, plan=["a", "b"], result={"x": 1}, error="no")
+    make_job(
+        store, workspace={"cat": "Mog é🐈", "list": [1, None]}, plan=["a", "b"], result={"x": 1}, error="no"
+    )
     (job,) = claim(store)
     row = columns(store, job)
     row["plan"] = tuple(row["plan"])
@@ -150,9 +152,7 @@ def test_no_jobs_are_an_empty_answer(store):
 # What is not claimed.
 
 
-@pytest.mark.parametrize(
-    "state", ["PROCESSING", "STOPPING", "WAITING", "COMPLETE", "FAILED", "CANCELLED"]
-)
+@pytest.mark.parametrize("state", ["PROCESSING", "STOPPING", "WAITING", "COMPLETE", "FAILED", "CANCELLED"])
 def test_only_new_and_ready_jobs_are_claimed(store, state):
     job = make_job(store, state=state)
     before = columns(store, job)

@@ -290,12 +290,12 @@ def test_an_attempt_is_history(store):
         transition(
             job,
             "FAILED",
-            run=a_run(job, outcome="failed", error="Traceback é", changes='{"set": {"a": null}, "unset": ["b"]}'),
+            run=a_run(job, outcome="failed", error="é", changes='{"set": {"a": null}, "unset": ["b"]}'),
         ),
     )
     (run,) = runs(store, job)
     assert (run.task, run.position, run.attempt, run.claim) == ("tests.workflows.count", 0, 1, 1)
-    assert (run.worker, run.outcome, run.error) == ("one", "failed", "Traceback é")
+    assert (run.worker, run.outcome, run.error) == ("one", "failed", "é")
     assert run.changes == {"set": {"a": None}, "unset": ["b"]}
 
 
@@ -386,7 +386,8 @@ def waits_for_a_lock(store):
     statement = {
         "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
         # Asked for more often than every 100 ms, it answers as it did before.
-        "mysql": "SELECT SLEEP(0.2), count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+        "mysql": "SELECT SLEEP(0.2), count(*) FROM information_schema.innodb_trx"
+        " WHERE trx_state = 'LOCK WAIT'",
     }
     with connections[store.using].cursor() as cursor:
         cursor.execute(statement[connections[store.using].vendor])

@@ -59,7 +59,8 @@ class Command(BaseCommand):
             jobs = jobs.filter(queue_name=options["queue"])
         if options["hours"] is not None:
             jobs = jobs.filter(modified__lt=timezone.now() - datetime.timedelta(hours=options["hours"]))
-        ids = list(jobs.values_list("id", flat=True))
+        found = list(jobs.values_list("id", "queue_name"))
+        ids, queue_names = [pk for pk, _ in found], {queue_name for _, queue_name in found}
         if options["dry_run"]:
             self.stdout.write(f"Would retry jobs: {len(ids)}")
             return
@@ -69,4 +70,6 @@ class Command(BaseCommand):
             )
             for start in range(0, len(ids), BATCH)
         )
+        if retried:
+            get_store(using).announce(queue_names)
         self.stdout.write(f"Retried jobs: {retried}")
