@@ -19,9 +19,13 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed  ## Follow one real job from start to end (DATABASE_URL chooses the database).
 	$(BIN)/python -m example.demo
 
+# What does not ask which database is the default, or tries each kind itself, runs once.
+ONCE = engine upgrade test_demo.py test_docs.py test_migrations.py test_packaging.py
+
 test: $(VENV)/.installed  ## Run every test that needs no system package.
 	$(BIN)/python -m pytest -q
-	DATABASE_URL=sqlite:///.cache/test.sqlite3 $(BIN)/python -m pytest -q -m "not postgresql"
+	DATABASE_URL=sqlite:///.cache/test.sqlite3 $(BIN)/python -m pytest -q -m "not postgresql" \
+		$(addprefix --ignore=tests/,$(ONCE))
 
 check: $(VENV)/.installed  ## Lint, types, layers, migrations.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group lint

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connections, models, router
+from django.db import connections, models, router, transaction
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -69,6 +69,17 @@ class JobQuerySet(models.QuerySet["Job"]):
             state__in=DUE_STATES,
         )
         return due.order_by("-priority", Coalesce("run_after", "created"), "id")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete these jobs, with their history."""
+        jobs = self._chain()
+        jobs._for_write = True
+        with transaction.atomic(using=jobs.db):
+            _lock(jobs.db, jobs.values("pk"))
+            return super().delete()
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
 
 class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[misc]
@@ -138,7 +149,6 @@ class Job(models.Model):
     # Set by the worker that runs this instance.
     prior_state: str
     recorded_workspace: str | None  # JSON text
-    spent: bool = False  # Lost too often: only to be failed.
     trusted_until: float = float("inf")  # time.monotonic() after which the lease may have run out.
     asked_to_stop: bool = False
     _writer: Callable[[Job], None] | None = None
@@ -228,6 +238,13 @@ class Job(models.Model):
         self._remember(fields or self._WATCHED_FIELDS)
         _announce(using, [self])
 
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
+        """Delete this job, with its history."""
+        using = using or router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using=using):
+            _lock(using, [self.pk])
+            return super().delete(using, keep_parents)
+
     def cancel(self) -> bool:
         """Cancel this job; return False when it has finished already.
 
@@ -285,6 +302,11 @@ class Job(models.Model):
             import_string(entry.creation_hook)(self)
         encode_workspace(self.workspace)
         self.staged = self._is_due()
+
+    @property
+    def spent(self) -> bool:
+        """Whether workers were lost too often while they ran this task: it is only to be failed."""
+        return self.lost_attempts >= conf.options().LOST_ATTEMPTS_MAX
 
     def _is_due(self) -> bool:
         return self.run_after is None or self.run_after <= timezone.now()
@@ -359,7 +381,13 @@ def encode_result(result: Any) -> str:
 
 def decode_workspace(text: str | None) -> dict[str, Any]:
     """Return the workspace that `text` holds; a row without one has an empty workspace."""
-    return json.loads(text) if text else {}
+    return (json.loads(text) if text else None) or {}
+
+
+def _lock(using: str, pks: Any) -> None:
+    """Lock jobs that are to be deleted: a worker that records one just now would leave history behind."""
+    jobs = Job.objects.using(using).filter(pk__in=pks)
+    list(jobs.order_by("pk").select_for_update().values_list("pk"))
 
 
 def _announce(using: str, jobs: Sequence[Job]) -> None:

@@ -110,6 +110,7 @@ def manage(tmp_path):
         env = {
             **os.environ,
             "DATABASE_URL": test_database_url(alias),
+            "JOBS_DATABASE_URL": test_database_url("jobs"),
             "DJANGO_SETTINGS_MODULE": "testsettings",
             **env,
         }

@@ -77,12 +77,15 @@ def schema(alias):
             " THEN ' NOT NULL' ELSE '' END || COALESCE(' DEFAULT ' || pg_get_expr(adbin, adrelid), '')"
             " FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
             " WHERE attrelid = to_regclass('django_dbq_job') AND attnum > 0 AND NOT attisdropped"
-            " UNION ALL SELECT 'index', indexname, indexdef FROM pg_indexes WHERE tablename = 'django_dbq_job'"
+            " UNION ALL SELECT 'index', indexname, indexdef FROM pg_indexes"
+            " WHERE tablename = 'django_dbq_job'"
             " UNION ALL SELECT 'constraint', conname, pg_get_constraintdef(oid) FROM pg_constraint"
             " WHERE conrelid = to_regclass('django_dbq_job') ORDER BY 1, 2",
         )
     if vendor == "sqlite":
-        return rows(alias, "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'django_dbq_job' ORDER BY 2")
+        return rows(
+            alias, "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'django_dbq_job' ORDER BY 2"
+        )
     found = rows(alias, "SHOW TABLES LIKE 'django_dbq_job'")
     return rows(alias, "SHOW CREATE TABLE django_dbq_job") if found else []
 

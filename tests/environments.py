@@ -36,8 +36,12 @@ def pip(python, *args):
 
 def run(command, **options):
     """Run a command that has to succeed; return what it printed."""
-    environ = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DJANGO_SETTINGS_MODULE")}
+    environ = {
+        key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DJANGO_SETTINGS_MODULE")
+    }
     options["env"] = {**environ, **options.get("env", {})}
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, stdin=subprocess.DEVNULL, **options
+    )
     assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -70,7 +70,9 @@ def indexes(alias):
 def test_every_migration_can_be_undone_and_redone_with_rows_in_the_table(database):
     migrate(database)
     fresh = schema(database)
-    job = Job.objects.using(database).create(name="five", workspace={"count": 0, "ä": [None, 1.5]}, priority=3)
+    job = Job.objects.using(database).create(
+        name="five", workspace={"count": 0, "ä": [None, 1.5]}, priority=3
+    )
     run_jobs(database=database)
     waiting = Job.objects.using(database).create(name="five", workspace={"count": 40})
     for migration in reversed(ALL):
@@ -132,7 +134,9 @@ def test_a_job_left_on_a_released_schema_finishes_on_the_newest(database, migrat
     name = "nothing_then_count"
     old = job_at(database, migration).create(name=name, state=state, next_task=task, workspace=workspace)
     done = job_at(database, migration).create(name=name, state="COMPLETE", next_task="", workspace=workspace)
-    held = job_at(database, migration).create(name=name, state="PROCESSING", next_task=task, workspace=workspace)
+    held = job_at(database, migration).create(
+        name=name, state="PROCESSING", next_task=task, workspace=workspace
+    )
     migrate(database)
     assert run_jobs(database=database) == 1
     job = Job.objects.using(database).get(pk=old.pk)
@@ -142,7 +146,11 @@ def test_a_job_left_on_a_released_schema_finishes_on_the_newest(database, migrat
     assert tasks == (["tests.workflows.nothing"] if state == "NEW" else []) + ["tests.workflows.count"]
     left = Job.objects.using(database).in_bulk([done.pk, held.pk])
     assert (left[done.pk].state, left[done.pk].workspace["count"]) == ("COMPLETE", 41)
-    assert (left[held.pk].state, left[held.pk].workspace["count"], left[held.pk].claim) == ("PROCESSING", 41, 0)
+    assert (left[held.pk].state, left[held.pk].workspace["count"], left[held.pk].claim) == (
+        "PROCESSING",
+        41,
+        0,
+    )
 
 
 def test_what_the_original_does_not_write_has_a_default_in_the_database(database):
@@ -332,7 +340,8 @@ def test_indexes_of_the_same_name_in_another_schema_are_left_alone(postgresql):
     migrate(postgresql, "0006_alter_job_state")
     [(theirs,)] = rows(
         postgresql,
-        "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'django_dbq_job_state%%' AND indexname !~ '_like'",
+        "SELECT indexname FROM pg_indexes"
+        " WHERE indexname LIKE 'django_dbq_job_state%%' AND indexname !~ '_like'",
     )
     rows(postgresql, "CREATE SCHEMA first")
     rows(postgresql, "CREATE TABLE first.unrelated (id int)")
@@ -397,7 +406,7 @@ if "mysql" in KINDS:
 # Helpers.
 
 
-class transaction_of:  # noqa: N801
+class transaction_of:
     """A transaction on a connection of its own, ended with the block."""
 
     def __init__(self, connection):
@@ -426,5 +435,3 @@ def leave_invalid(alias, name):
     with pytest.raises(DatabaseError):
         rows(alias, f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON django_dbq_job (name)")
     assert name in invalid(alias)
-
-

@@ -129,6 +129,8 @@ def test_an_installed_wheel_migrates_and_runs_a_job_where_nothing_else_is(built,
 
 
 def test_the_package_imports_without_django_s_apps_being_ready():
-    script = "import django_dbq; print(django_dbq.__version__, sorted(django_dbq.__all__) == django_dbq.__all__)"
+    script = (
+        "import django_dbq; print(django_dbq.__version__, sorted(django_dbq.__all__) == django_dbq.__all__)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.split() == [django_dbq.__version__, "True"], done.stderr

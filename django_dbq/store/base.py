@@ -132,12 +132,9 @@ class Store(ABC):
             total += deleted
         return total
 
+    @abstractmethod
     def expire(self, workers: Collection[str]) -> int:
         """End the leases of workers known to be dead, for the next rescue to find; return how many."""
-        from django_dbq.models import Job
-
-        held = Job.objects.using(self.using).filter(claimed_by__in=workers, lease_until__isnull=False)
-        return int(held.update(lease_until=datetime.datetime(1970, 1, 2, tzinfo=datetime.UTC)))
 
     def recorded(self, transitions: Iterable[Transition], *, worker: str) -> dict[Any, str]:
         """Return the states of those that an earlier try has written, though its answer was lost."""

@@ -139,7 +139,7 @@ class PortableStore(base.Store):
         with self._write():
             now = self._now()
             jobs = self._jobs().filter(id__in=job_ids)
-            locked = dict(jobs.select_for_update().values_list("id", "state"))
+            locked = dict(jobs.order_by("id").select_for_update().values_list("id", "state"))
             waiting = [pk for pk, state in locked.items() if state in (*DUE_STATES, State.WAITING)]
             held = [pk for pk, state in locked.items() if state in HELD_STATES]
             jobs.filter(id__in=waiting).update(state=State.CANCELLED, finished=now, modified=now)
@@ -224,7 +224,6 @@ class PortableStore(base.Store):
                     job.claimed_by = worker
                     job.state = State.PROCESSING
                     job.lease_until = now + datetime.timedelta(seconds=lease_seconds)
-                    job.spent = True
                     spent.append(job)
                 else:
                     job.claimed_by = job.lease_until = None
@@ -237,6 +236,13 @@ class PortableStore(base.Store):
                 self._jobs().filter(id=job.id).update(**{name: getattr(job, name) for name in names})
                 _claimed(job, State.READY)
         return ready, spent
+
+    def expire(self, workers: Collection[str]) -> int:
+        with self._write():
+            held = self._jobs().filter(claimed_by__in=workers, lease_until__isnull=False)
+            ids = list(held.order_by("id").select_for_update().values_list("id", flat=True))
+            past = datetime.datetime(1970, 1, 2, tzinfo=datetime.UTC if settings.USE_TZ else None)
+            return self._jobs().filter(id__in=ids).update(lease_until=past)
 
     def _prune_batch(self, before: datetime.datetime) -> int:
         old = Q(state__in=base.PRUNED_STATES) | Q(state=State.STOPPING, claimed_by__isnull=True)

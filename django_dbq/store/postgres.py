@@ -98,8 +98,10 @@ class PostgresStore(base.Store):
         now: datetime.datetime | None = None,
     ) -> dict[Any, str]:
         sent = time.monotonic()
+        # In the order in which every verb that waits for a row locks many: they cannot wait in a circle.
+        in_order = sorted(transitions, key=lambda transition: transition.job_id)
         values = {
-            "transitions": f"[{','.join(_as_json(transition, sent) for transition in transitions)}]",
+            "transitions": f"[{','.join(_as_json(transition, sent) for transition in in_order)}]",
             "worker": worker,
             "lease": lease_seconds,
             "now": now,
@@ -154,9 +156,10 @@ class PostgresStore(base.Store):
         }
         jobs = self._jobs("rescue", values)
         spent = [job for job in jobs if job.claimed_by is not None]
-        for job in spent:
-            job.spent = True
         return len(jobs) - len(spent), spent
+
+    def expire(self, workers: Collection[str]) -> int:
+        return self._run("expire", {"workers": list(workers)})
 
     def _prune_batch(self, before: datetime.datetime) -> int:
         return self._run("prune", {"before": before, "limit": base.PRUNE_BATCH})

@@ -13,13 +13,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.utils.module_loading import import_string
 
 from django_dbq import conf
@@ -77,6 +77,7 @@ class Attempt:
     seconds: float
     error: BaseException | None = None
     recorded: bool | None = None  # None: not tried. False: the claim was lost.
+    unsure: Transition | None = None  # Sent for commit when the connection broke: it may stand.
 
     def note(self, states: dict[Any, str]) -> None:
         """Take in what a record answered: whether the job was still held, and if it was cancelled."""
@@ -107,6 +108,7 @@ class Executor:
         self.using = using
         self.worker = worker
         self.keeps: Callable[[str], bool] = lambda name: False
+        self.watching: Callable[[Any], AbstractContextManager[None]] = nullcontext
         self.store = get_store(using)
 
     def run(self, job: Job) -> Attempt:
@@ -188,8 +190,9 @@ class Executor:
         A failure rolls all of it back, the workspace too, and is recorded afterwards.
         """
         ran, result = False, copy.deepcopy(job.result)
+        attempt: Attempt | None = None
         try:
-            with transaction.atomic(using=self.using):
+            with ExitStack() as watched, transaction.atomic(using=self.using):
                 outcome, error = self._call(job, step, atomic=True)
                 if error is not None:
                     raise error
@@ -197,6 +200,7 @@ class Executor:
                 attempt = self._settle(job, step, outcome, None, began)
                 if attempt.transition.goes_on and self.keeps(job.name):
                     attempt.transition.keep()
+                watched.enter_context(self.watching(connections[self.using]))
                 states = self.store.record(
                     [attempt.transition], worker=self.worker, lease_seconds=conf.options().LEASE_SECONDS
                 )
@@ -210,9 +214,10 @@ class Executor:
             job.recorded_workspace = step.recorded
             if ran and isinstance(error, (OperationalError, InterfaceError)):
                 # The database, not the task, broke off. Should the commit have got through
-                # after all, the claim has moved on and this changes nothing.
+                # after all, the claim has moved on and this changes nothing: the history tells.
                 transition = decide(job, GivenBack(), step.plan, step.task.retry, 0.0)
-                return Attempt(job, transition, time.monotonic() - began, error)
+                unsure = attempt.transition if attempt is not None else None
+                return Attempt(job, transition, time.monotonic() - began, error, unsure=unsure)
             return self._settle(job, step, self._failed(error, step.task.retry), error, began)
 
     def _call(self, job: Job, step: _Step, atomic: bool = False) -> tuple[Outcome, BaseException | None]:
@@ -306,7 +311,8 @@ class Executor:
             return True
         lease_seconds = conf.options().LEASE_SECONDS
         try:
-            return bool(self.store.extend([job], worker=self.worker, lease_seconds=lease_seconds))
+            with self.watching(connections[self.using]):
+                return bool(self.store.extend([job], worker=self.worker, lease_seconds=lease_seconds))
         except DatabaseError:
             return True  # The record, which is guarded too, will tell.
 
@@ -344,7 +350,9 @@ class Executor:
         """Write what a running task has so far; `Job.save()` comes here."""
         text = encode_workspace(job.workspace)
         result = None if job.result is None else encode_result(job.result)
-        if not self.store.save_progress(job, workspace=text, result=result, worker=self.worker):
+        with self.watching(connections[self.using]):
+            held = self.store.save_progress(job, workspace=text, result=result, worker=self.worker)
+        if not held:
             raise LeaseLost(f"job {job.id} is no longer this worker's; nothing was saved")
         job.recorded_workspace = text
 

@@ -10,13 +10,12 @@ import enum
 import logging
 import os
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError
 
 from django_dbq import conf
 from django_dbq.engine.lifecycle import Run, State, Transition
@@ -24,18 +23,18 @@ from django_dbq.models import Job, decode_workspace
 from django_dbq.store import get_store
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Attempt, Executor
+from django_dbq.worker.log import log_attempt
 from django_dbq.worker.pace import Pace
+from django_dbq.worker.session import Session, passes
 from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.slot import Slot
 from django_dbq.worker.upkeep import Upkeep
+from django_dbq.worker.watchdog import Watchdog
 
 logger = logging.getLogger("django_dbq.worker")
 
 HOSTAGE_SECONDS = 1.0  # A task this long behind which others wait makes them go back.
 TIME_LIMIT_CHECK_SECONDS = 0.5
-RETRY_PAUSE_SECONDS_MAX = 10.0
-
-Answer = TypeVar("Answer")
 
 
 class Word(enum.Enum):
@@ -63,12 +62,18 @@ class Keeper(threading.Thread):
         self.worker = executor.worker
         self.executor = executor
         executor.keeps = self.keeps
+        # By the end of a lease no answer is worth waiting for.
+        self._watchdog = Watchdog(options.LEASE_SECONDS)
+        executor.watching = self._watchdog.watching
         self.backlog = backlog
         self.slots = slots
         self.leave = leave
         self.inbox: queue.SimpleQueue[Attempt | Word] = queue.SimpleQueue()
         self.pace = Pace(options.BACKLOG_SECONDS, options.BACKLOG_MAX, len(slots))
         self.store = get_store(settings.using)
+        self._session = Session(
+            settings.using, options.LEASE_SECONDS, options.DATABASE_RETRY_SECONDS, self._watchdog
+        )
         self.code = 0  # What this process is to exit with.
         self.parent: int | None = None  # The supervisor's process id.
         self.fallen: tuple[str, ...] = ()  # Workers known to be dead: their jobs need not wait.
@@ -76,7 +81,6 @@ class Keeper(threading.Thread):
         self._lease_seconds = options.LEASE_SECONDS
         # A little less than the lease, for clocks that run at different speeds.
         self._trust_seconds = 0.95 * options.LEASE_SECONDS
-        self._retry_seconds = options.DATABASE_RETRY_SECONDS
         self._held: dict[Any, Job] = {}  # Everything claimed: in the backlog or running.
         self._finished: list[Attempt] = []
         self._hungry = True  # A claim may find something.
@@ -85,30 +89,29 @@ class Keeper(threading.Thread):
         self._timeouts = any(
             task.timeout_seconds for entry in conf.workflows().values() for task in entry.tasks
         )
-        self._hurry = threading.Event()
         self._jobs_begun = 0
         self._extend_at = time.monotonic() + self._lease_seconds / 3
         self._claim_at = 0.0  # Not before, by --rate_limit.
-        self._session: Any = None  # The raw connection that prepare_session saw.
 
     def hurry(self) -> None:
         """Stop waiting for a database that does not answer; called once, by a signal handler too."""
-        self._hurry.set()
+        self._session.hurry()
 
     # The loop.
 
     def run(self) -> None:
         try:
-            self.store.prepare_connection(self._lease_seconds)
+            self._watchdog.start()
             self._loop()
         except BaseException as error:
             self.code = 1
             logger.critical("Worker stops: %s", error, exc_info=error)
-            if self._hurry.is_set():
+            if self._session.hurried:
                 self.leave()
         finally:
             self.backlog.close()
-            connections[self.settings.using].close()
+            self._session.close()
+            self._watchdog.stop()
 
     def _loop(self) -> None:
         while True:
@@ -188,9 +191,11 @@ class Keeper(threading.Thread):
             states = self._write([attempt.transition for attempt in todo])
             for attempt in todo:
                 attempt.note(states)
+                if attempt.unsure is not None and not attempt.recorded:
+                    self._settle_doubt(attempt, attempt.unsure)
         held = []
         for attempt in finished:
-            _log(attempt)
+            log_attempt(attempt)
             if attempt.recorded and attempt.transition.hold:
                 held.append(self._held_on(attempt))
             else:
@@ -200,6 +205,13 @@ class Keeper(threading.Thread):
             self._give_back(held)
         elif held:
             self.backlog.put(held)
+
+    def _settle_doubt(self, attempt: Attempt, unsure: Transition) -> None:
+        """Take a commit whose answer was lost for what it was, where it stands in the history."""
+        states = self._session.run(lambda: self.store.recorded([unsure], worker=self.worker))
+        if states:
+            attempt.transition, attempt.error = unsure, None
+            attempt.note(states)
 
     def keeps(self, name: str) -> bool:
         """Tell whether a job of this name that can go on stays on this worker.
@@ -218,17 +230,17 @@ class Keeper(threading.Thread):
             return self.store.record(transitions, worker=self.worker, lease_seconds=self._lease_seconds)
 
         try:
-            states = self._statement(record)
+            states = self._session.run(record)
         except DatabaseError as error:
-            if _passes(error):
+            if passes(error):
                 raise
             if len(transitions) > 1:
                 # One of them holds what the database refuses; the others are not to suffer.
                 return {pk: state for one in transitions for pk, state in self._write([one]).items()}
             _refuse(transitions[0], error)
-            states = self._statement(record)
+            states = self._session.run(record)
         if tries > 1 and len(states) < len(transitions):
-            states |= self._statement(lambda: self.store.recorded(transitions, worker=self.worker))
+            states |= self._session.run(lambda: self.store.recorded(transitions, worker=self.worker))
         return states
 
     def _held_on(self, attempt: Attempt) -> Job:
@@ -264,7 +276,7 @@ class Keeper(threading.Thread):
         if limit <= 0:
             return
         sent = time.monotonic()
-        jobs = self._statement(
+        jobs = self._session.run(
             lambda: self.store.claim(
                 self.settings.queue_names, worker=self.worker, limit=limit, lease_seconds=self._lease_seconds
             )
@@ -301,7 +313,7 @@ class Keeper(threading.Thread):
     def _give_back(self, jobs: list[Job]) -> None:
         if not jobs:
             return
-        self._statement(lambda: self.store.release(jobs, worker=self.worker))
+        self._session.run(lambda: self.store.release(jobs, worker=self.worker))
         self._jobs_begun -= len(jobs)
         for job in jobs:
             del self._held[job.id]
@@ -325,6 +337,7 @@ class Keeper(threading.Thread):
         self._stopping = True
         if self.settings.grace_seconds is not None:
             self._leave_at = min(self._leave_at, time.monotonic() + self.settings.grace_seconds)
+            self._session.give_up_at = self._leave_at
         self._give_back(self.backlog.close())
         if self._held:
             logger.info("Stopping: running=%d worker=%s", len(self._held), self.worker)
@@ -370,7 +383,7 @@ class Keeper(threading.Thread):
         if not jobs:
             return
         sent = time.monotonic()
-        still = self._statement(
+        still = self._session.run(
             lambda: self.store.extend(
                 jobs, worker=self.worker, lease_seconds=self._lease_seconds, stopping=self._stopping
             )
@@ -394,44 +407,12 @@ class Keeper(threading.Thread):
             logger.error("Supervisor gone, stopping: worker=%s", self.worker)
             return self._begin_stop()
         if self.fallen:
-            self._statement(lambda: self.store.expire(self.fallen))
+            self._session.run(lambda: self.store.expire(self.fallen))
             self.fallen = ()
         sent = time.monotonic()
-        claimable, spent = self._statement(self._upkeep.run)
+        claimable, spent = self._session.run(self._upkeep.run)
         self._hungry |= claimable
         self._hold(spent, sent)
-
-    # The connection.
-
-    def _statement(self, run: Callable[[], Answer]) -> Answer:
-        """Run a statement whole, again after a lost connection, a deadlock or a lock timeout."""
-        began = time.monotonic()
-        pause = 0.05
-        while True:
-            connection = connections[self.settings.using]
-            try:
-                connection.ensure_connection()
-                if connection.connection is not self._session:
-                    self.store.prepare_session(self._lease_seconds)
-                    self._session = connection.connection
-                return run()
-            except (DatabaseError, InterfaceError) as error:
-                if not _passes(error):
-                    raise
-                connection.close()
-                if self._hurry.is_set() or time.monotonic() - began > self._retry_seconds:
-                    raise
-                logger.warning("Database error, trying again: %s", str(error).strip())
-                self._hurry.wait(pause * (0.5 + random.random() / 2))
-                pause = min(RETRY_PAUSE_SECONDS_MAX, pause * 2)
-
-
-def _passes(error: Exception) -> bool:
-    """Tell whether an error is of the moment: a lost connection, a deadlock, a standby still read-only."""
-    if isinstance(error, (OperationalError, InterfaceError)):
-        return True
-    cause = error.__cause__
-    return "25006" in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
 
 
 def _refuse(transition: Transition, error: DatabaseError) -> None:
@@ -445,38 +426,6 @@ def _refuse(transition: Transition, error: DatabaseError) -> None:
             run.task, run.position, run.attempt, "failed", run.began, run.seconds, transition.error
         )
     logger.error("Record refused: job=%s %s", transition.job_id, str(error).strip())
-
-
-def _log(attempt: Attempt) -> None:
-    job, transition = attempt.job, attempt.transition
-    level = logging.INFO
-    if not attempt.recorded:
-        level, event = logging.WARNING, "Lease lost, outcome dropped"
-    elif transition.state is State.CANCELLED:
-        event = "Job cancelled"
-    elif transition.state is State.FAILED:
-        level, event = logging.ERROR, "Job failed"
-    elif attempt.error is not None:
-        events = {"parked": "Parked", "given_back": "Database failed, given back"}
-        level, event = logging.WARNING, events.get(transition.outcome, "Task failed")
-    else:
-        event = "Job complete" if transition.finished else "Task done"
-    if not logger.isEnabledFor(level):
-        return
-    run = transition.run
-    facts = {
-        "job": str(job.id),
-        "name": job.name,
-        "task": run.task if run else job.next_task,
-        "attempt": run.attempt if run else job.attempt,
-        "seconds": round(attempt.seconds, 3),
-        "state": str(transition.state),
-    }
-    text = " ".join(f"{key}={value}" for key, value in facts.items())
-    if transition.error:
-        text += f" error={transition.error!r}"
-    failed = attempt.error if level == logging.ERROR else None
-    logger.log(level, "%s: %s", event, text, exc_info=failed, extra={"dbq": facts})
 
 
 def rss_bytes() -> int:

@@ -12,6 +12,8 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
+from django_dbq import conf
+from django_dbq.store import get_store
 from django_dbq.store.postgres import CHANNEL
 
 logger = logging.getLogger("django_dbq.worker")
@@ -55,6 +57,7 @@ class Listener(threading.Thread):
 
     def _connect(self) -> Any:
         connection = connections[self.using]
+        get_store(self.using).prepare_connection(conf.options().LEASE_SECONDS)
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
         return connection.connection

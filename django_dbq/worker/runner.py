@@ -14,6 +14,8 @@ from typing import Any
 
 from django.db import connections
 
+from django_dbq import conf
+from django_dbq.store import get_store
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Executor
 from django_dbq.worker.keeper import Keeper, Word
@@ -116,6 +118,7 @@ class Runner:
 
     def _serve(self, slot: Slot) -> None:
         """Take jobs and run them in this thread until the backlog is closed."""
+        get_store(self.settings.using).prepare_connection(conf.options().LEASE_SECONDS)
         try:
             while (job := self._backlog.take()) is not None:
                 slot.enter(job)

@@ -8,6 +8,7 @@ import time
 from django_dbq import conf
 from django_dbq.models import Job
 from django_dbq.store import Store
+from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH
 
 logger = logging.getLogger("django_dbq.worker")
 
@@ -32,4 +33,6 @@ class Upkeep:
         )
         if ready or spent:
             logger.warning("Rescued: ready=%d failed=%d worker=%s", ready, len(spent), self.worker)
+        if staged >= STAGE_BATCH or ready + len(spent) >= RESCUE_BATCH:
+            self.due_at = time.monotonic()  # A full batch: there may be more.
         return bool(staged or ready), spent

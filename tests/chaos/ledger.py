@@ -57,6 +57,7 @@ def note(what, job):
         "at": time.monotonic(),  # One clock for all processes of the machine.
         "what": what,
         "job": str(job.id),
+        "task": job.next_task.rpartition(".")[2],
         "position": job.position,
         "attempt": job.attempt,
         "claim": job.claim,
@@ -91,7 +92,7 @@ class Ledger:
 
     def of(self, job_id):
         return "\n".join(
-            "  {at:.3f} {what} position={position} attempt={attempt} claim={claim} pid={pid}".format(**line)
+            "  {at:.3f} {what} {task} position={position} attempt={attempt} claim={claim} pid={pid}".format(**line)
             for line in self.notes()
             if line["job"] == job_id
         )

@@ -6,7 +6,9 @@ process was let go with `go-PID`.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -23,6 +25,17 @@ JOBS = {
     "atomic": [{"task": f"{HERE}.effect", "atomic": True}],
     "three": [f"{HERE}.step", {"task": f"{HERE}.effect", "atomic": True}, f"{HERE}.step"],
     "other_queue": {"tasks": [f"{HERE}.step"], "queue_name": "other"},
+    "letters": [f"{HERE}.alpha", f"{HERE}.beta", f"{HERE}.gamma"],
+    "poison": {"tasks": [f"{HERE}.die"], "failure_hook": f"{HERE}.failed"},
+    # As a project would that expects its database to be restarted.
+    "patient": {
+        "tasks": [f"{HERE}.step", {"task": f"{HERE}.effect", "atomic": True}, f"{HERE}.step"],
+        "retry": {
+            "max_attempts": 1_000,
+            "delay_seconds": 0.05,
+            "on": ["django.db.OperationalError", "django.db.InterfaceError"],
+        },
+    },
     "hooked": {
         "tasks": [f"{HERE}.step"],
         "pre_task_hook": f"{HERE}.before",
@@ -41,6 +54,8 @@ PLANS = {
     "plain_three": (3, ()),
     "atomic": (1, (0,)),
     "three": (3, (1,)),
+    "patient": (3, (1,)),
+    "letters": (3, ()),
     "other_queue": (1, ()),
     "hooked": (1, ()),
 }
@@ -79,6 +94,25 @@ def effect(job):
     wait_while_held(job)
     time.sleep(job.workspace.get("seconds", 0))
     note("end", job)
+
+
+alpha = beta = gamma = delta = step
+
+
+def die(job):
+    """End the process in the way that the job asks for."""
+    note("begin", job)
+    match job.workspace["how"]:
+        case "os._exit":
+            os._exit(1)
+        case "os.abort":
+            os.abort()
+        case "segfault":
+            ctypes.string_at(0)
+        case "sys.exit":
+            sys.exit(1)
+        case "BaseException":
+            raise BaseException("not an Exception")
 
 
 def boom(job):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 from django.db import connections, transaction
 
@@ -71,7 +71,8 @@ class Story:
         self.waited = set()
 
     def __str__(self):
-        return f"order: {' '.join(self.order)}; ends: {self.ends}; answers: {self.answers}; waited: {self.waited}"
+        order = " ".join(self.order)
+        return f"order: {order}; ends: {self.ends}; answers: {self.answers}; waited: {self.waited}"
 
     def answer(self, name, step=0):
         return self.answers[name][step]
@@ -108,8 +109,9 @@ def play(sessions, steps, ends, order):
         """Wait until each running step has ended, or stands in a lock's queue."""
         while running:
             wait_until(
-                lambda: all(
-                    answer.done() or name in _waiting(sessions) for name, answer in list(running.items())
+                lambda: (
+                    not wait(running.values(), timeout=0.005).not_done
+                    or _waiting(sessions) >= {name for name, answer in running.items() if not answer.done()}
                 ),
                 f"every step has ended or waits: {story}",
             )
@@ -130,7 +132,7 @@ def play(sessions, steps, ends, order):
             continue
         running[name] = sessions[name].begin(next(scripts[name]))
         settle()
-    assert not running, f"waits for ever: {story}"
+    assert not running, f"deadlock: {', '.join(running)} wait for each other; {story}"
     return story
 
 

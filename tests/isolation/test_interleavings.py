@@ -129,9 +129,7 @@ def claim_and_claim(store):
         if story.committed("one") and story.committed("two"):
             assert len(winners) == 1
 
-    return {
-        name: [lambda name=name: claim(store, worker=name, limit=1)] for name in ("one", "two")
-    }, check
+    return {name: [lambda name=name: claim(store, worker=name, limit=1)] for name in ("one", "two")}, check
 
 
 def three_claims_of_two_jobs(store):
@@ -233,7 +231,8 @@ def extend_and_record(store, hold=False):
     def check(story):
         assert story.answer("task", 0) is True and story.answer("task", 1) == {job.pk: state}
         # The keeper is told that it holds the job unless the task has its row locked or has recorded.
-        assert story.answer("extend") == ({job.pk: False} if story.first("extend", "task") else {})
+        undone = story.over_before("task", "extend") and not story.committed("task")
+        assert story.answer("extend") == ({job.pk: False} if story.first("extend", "task") or undone else {})
         row = reads(store, job)
         if not story.committed("task"):
             extended = bool(story.answer("extend")) and story.committed("extend")
@@ -376,9 +375,7 @@ def save_progress_and_rescue(store):
             assert saved and rescued == story.over_before("save", "rescue")
 
     return {
-        "save": [
-            lambda: store.save_progress(job, workspace='{"half": true}', result=None, worker="one")
-        ],
+        "save": [lambda: store.save_progress(job, workspace='{"half": true}', result=None, worker="one")],
         "rescue": [rescues(store)],
     }, check
 
@@ -472,7 +469,8 @@ def batches_in_different_orders(store, other):
 
     def check(story):
         assert story.answer("record").keys() == {job.pk for job in jobs}
-        assert len(TaskRun.objects.all()) == 3
+        assert [run.outcome for run in TaskRun.objects.all()] == ["done"] * 3
+        assert "record" in story.waited or not story.open_at("holder", "record")
 
     return {
         "holder": [lambda: Job.objects.select_for_update().get(pk=jobs[1].pk)],

@@ -1,6 +1,8 @@
 import datetime
 
 import pytest
+from django.db import connections
+from django.db.models import JSONField, Value
 from django.utils import timezone
 from freezegun import freeze_time
 
@@ -78,9 +80,10 @@ def test_a_job_starts_once(store):
     assert (mine.started, mine.finished) == (NOW, None)
 
 
-def test_a_workspace_that_was_never_set_is_empty(store):
+@pytest.mark.parametrize("nothing", [None, Value(None, JSONField())], ids=["NULL", "null"])
+def test_a_workspace_that_was_never_set_is_empty(store, nothing):
     job = make_job(store)
-    Job.objects.using(store.using).filter(pk=job.pk).update(workspace=None)
+    Job.objects.using(store.using).filter(pk=job.pk).update(workspace=nothing)
     assert claim(store)[0].workspace == {}
 
 
@@ -96,19 +99,21 @@ def test_the_recorded_workspace_is_not_the_object_that_the_task_changes(store):
 
 def test_the_most_urgent_comes_first_then_the_longest_due_then_the_smallest_id(store):
     past = timezone.now() - seconds(3600)
-    expected = [
-        make_job(store, priority=5, created=past),
-        make_job(store, priority=5, created=past + seconds(10), run_after=past + seconds(1)),
-        make_job(store, priority=5, created=past + seconds(2)),
-        make_job(store, priority=5, created=past + seconds(2)),
-        make_job(store, priority=0, created=past - seconds(9)),
-        make_job(store, priority=-3, created=past - seconds(99)),
+    in_order = [
+        {"priority": 5, "created": past},
+        {"priority": 5, "created": past + seconds(10), "run_after": past + seconds(1)},
+        {"priority": 5, "created": past + seconds(2)},
+        {"priority": 5, "created": past + seconds(2), "run_after": past + seconds(3)},
+        {"priority": 0, "created": past - seconds(9)},
+        {"priority": 0, "created": past - seconds(9)},
+        {"priority": -3, "created": past - seconds(99)},
     ]
-    # Updated in another order, so that no other order of the table can be the right one.
-    for job in [expected[index] for index in (3, 1, 5, 0, 4, 2)]:
-        Job.objects.using(store.using).filter(pk=job.pk).update(modified=timezone.now())
-    assert ids(claim(store, limit=3)) == ids(expected[:3])
-    assert ids(claim(store, limit=100)) == ids(expected[3:])
+    # Created in another order, but for the two that differ by their id alone.
+    made = {index: make_job(store, **in_order[index]) for index in (3, 1, 6, 4, 5, 0, 2)}
+    expected = [made[index].id for index in range(7)]
+    for limit in (2, 3, 100):
+        assert ids(claim(store, limit=limit)) == expected[:limit]
+        del expected[:limit]
 
 
 def test_several_queues_are_served_by_priority_across_them(store):
@@ -123,12 +128,15 @@ def test_several_queues_are_served_by_priority_across_them(store):
     assert reread(store, c_other).state == "NEW"
 
 
-@pytest.mark.parametrize("count", [50, 400])
-def test_the_order_of_the_answer_is_the_order_of_the_claim(store, count):
-    jobs = [Job(name="five", priority=index * 7919 % count) for index in range(count)]
+def test_the_order_of_the_answer_is_the_order_of_the_claim(store):
+    jobs = [Job(name="five", priority=index * 7919 % 400) for index in range(400)]
     Job.objects.using(store.using).bulk_create(jobs)
-    found = claim(store, limit=count)
-    assert [job.priority for job in found] == sorted((job.priority for job in jobs), reverse=True)
+    if connections[store.using].vendor == "postgresql":
+        # What the planner then knows makes it join the claimed rows in an order of its own.
+        with connections[store.using].cursor() as cursor:
+            cursor.execute("ANALYZE django_dbq_job")
+    for last in (300, 200, 100, 0):
+        assert [job.priority for job in claim(store, limit=100)] == [*range(last + 99, last - 1, -1)]
 
 
 def test_a_queue_that_is_named_twice_is_served_once(store):

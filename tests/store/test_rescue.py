@@ -126,6 +126,14 @@ def test_with_one_attempt_allowed_the_first_loss_is_the_last(store):
     assert (ready, len(spent)) == (0, 1)
 
 
+def test_a_spent_job_that_its_rescuer_gives_back_is_spent_for_the_next_worker_too(store):
+    lost(store, lost_attempts=2, attempt=2)
+    _, (spent,) = rescue(store)
+    store.release([spent], worker="rescuer")
+    (mine,) = claim(store, worker="three")
+    assert mine.spent and (mine.attempt, mine.lost_attempts) == (3, 3)
+
+
 def test_a_rescuer_that_dies_is_rescued(store):
     job = lost(store, lost_attempts=2)
     rescue(store, worker="two", lease_seconds=-60)

@@ -139,7 +139,9 @@ def test_waiting_and_half_done_jobs_finish_after_the_swap_and_the_rest_is_left(d
         assert job.finished and job.claimed_by is job.lease_until is None, label
     assert jobs["new"].priority == 7 and jobs["half"].priority == -2
 
-    assert jobs["forgot"].state == "COMPLETE" and jobs["forgot"].workspace == {"ran": [["first", "successor"]]}
+    assert jobs["forgot"].state == "COMPLETE" and jobs["forgot"].workspace == {
+        "ran": [["first", "successor"]]
+    }
 
     after = old_rows(database)
     for label in ("complete", "failed", "later", "processing", "stopping"):
@@ -207,7 +209,8 @@ def test_the_original_deletes_old_jobs_that_have_a_history(database, original, s
     assert not Job.objects.using(database).exists()
 
 
-@pytest.mark.postgresql  # And MariaDB beside it. On SQLite the original alone cannot do it: its claims lock each other out.
+# And on MariaDB beside it. On SQLite the original's own workers lock each other out.
+@pytest.mark.postgresql
 @pytest.mark.parametrize("database", [kind for kind in KINDS if kind != "sqlite3"], indirect=True)
 def test_both_drain_one_queue_and_every_task_runs_once(database, original, successor):
     successor.manage("migrate")
@@ -242,5 +245,3 @@ def test_both_drain_one_queue_and_every_task_runs_once(database, original, succe
 def successor_creates(successor, queue):
     args = ["create_job", "three", "--queue_name", queue, "--workspace", '{"by": "successor"}']
     return successor.manage(*args).strip()
-
-

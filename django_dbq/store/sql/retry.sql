@@ -1,6 +1,19 @@
 -- Make finished jobs ready again. One that ran to its end, or is to start over, begins at
 -- its first task; the row of a worker that knew no leases may be taken over on request.
-UPDATE django_dbq_job
+-- Rows are locked in the order of their ids, as a record does.
+WITH ended AS MATERIALIZED (
+    SELECT id
+    FROM django_dbq_job
+    WHERE id = ANY(%(ids)s::uuid[])
+      AND (
+          state IN ('COMPLETE', 'FAILED', 'CANCELLED')
+          OR (%(stuck)s AND state IN ('PROCESSING', 'STOPPING') AND claimed_by IS NULL)
+      )
+      AND (plan IS NOT NULL OR NOT (%(from_start)s OR next_task = ''))
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE django_dbq_job AS job
 SET state = 'READY',
     next_task = CASE WHEN %(from_start)s OR next_task = '' THEN plan ->> 0 ELSE next_task END,
     position = CASE WHEN %(from_start)s OR next_task = '' THEN 0 ELSE position END,
@@ -11,9 +24,5 @@ SET state = 'READY',
     finished = NULL,
     cancel_requested = false,
     modified = statement_timestamp()
-WHERE id = ANY(%(ids)s::uuid[])
-  AND (
-      state IN ('COMPLETE', 'FAILED', 'CANCELLED')
-      OR (%(stuck)s AND state IN ('PROCESSING', 'STOPPING') AND claimed_by IS NULL)
-  )
-  AND (plan IS NOT NULL OR NOT (%(from_start)s OR next_task = ''))
+FROM ended
+WHERE job.id = ended.id

@@ -11,12 +11,13 @@ from pathlib import Path
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "project_settings"
 
-import django  # noqa: E402
+import django
 
 django.setup()
 
 from django.db import connection  # noqa: E402
 from django.utils import timezone  # noqa: E402
+
 from django_dbq.management.commands.worker import Worker  # noqa: E402
 from django_dbq.models import Job  # noqa: E402
 
@@ -69,7 +70,12 @@ def delete_old():
 
 def leave_everything():
     """Leave a job in every state that the original knows; return ids by what was left."""
-    workspace = {"text": "ä\u2028\U0001f600", "number": 12345678901234567890, "half": 0.1, "deep": [None, {"a": []}]}
+    workspace = {
+        "text": "ä\u2028\U0001f600",
+        "number": 12345678901234567890,
+        "half": 0.1,
+        "deep": [None, {"a": []}],
+    }
     left = {"new": create(queue_name="new", workspace=workspace, priority=7)}
     for label, tasks in {"half": 1, "almost": 2, "complete": 3}.items():
         left[label] = create(queue_name=label, workspace=workspace, priority=-2)

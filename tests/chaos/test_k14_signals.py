@@ -1,0 +1,71 @@
+"""K14: SIGTERM once, twice, five times; SIGINT and SIGQUIT.
+
+Expected: once: no more claims, running tasks finish (up to the grace), the rest is given back with no
+attempt counted. Twice: at once. Any number more changes nothing. Exit code 0.
+"""
+
+import signal
+
+import pytest
+
+from tests.conftest import wait_until
+
+MODES = pytest.mark.parametrize("args", [(), ("--processes", "2")], ids=["worker", "supervisor"])
+
+
+@MODES
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_one_signal_lets_the_running_task_finish(chaos, args, number):
+    if number != signal.SIGTERM and args:
+        args = ("--processes", "1", "--threads", "2")
+    chaos.hold()
+    worker = chaos.worker(*args)
+    job = chaos.create("plain")
+    chaos.wait_begun(job)
+    worker.signal(number)
+    wait_until(lambda: chaos.state(job) == "STOPPING", "the worker to stop")
+    later = chaos.create("plain")
+    chaos.let_go()
+    assert worker.wait() == 0
+    assert chaos.state(job) == "COMPLETE"
+    assert chaos.state(later) == "NEW"
+    assert not chaos.ledger.begun(later)
+    assert not chaos.trespasses()
+
+
+@MODES
+@pytest.mark.parametrize("times", [2, 5])
+def test_a_second_signal_gives_the_running_task_back(chaos, args, times):
+    chaos.hold()
+    worker = chaos.worker(*args)
+    job = chaos.create("plain")
+    chaos.wait_begun(job)
+    worker.signal(signal.SIGTERM)
+    # A signal that comes before the last was handled is the same one.
+    wait_until(lambda: chaos.state(job) == "STOPPING", "the worker to stop")
+    for _ in range(times - 1):
+        if worker.alive():
+            worker.signal(signal.SIGTERM)
+    assert worker.wait(5) == 0
+    assert chaos.state(job) == "NEW"
+    assert chaos.value(job, "attempt") == 0
+    assert chaos.value(job, "lost_attempts") == 0
+    assert chaos.runs(job) == []
+    chaos.let_go()
+    chaos.worker()
+    chaos.wait_state(job)
+    assert [note["attempt"] for note in chaos.ledger.begun(job)] == [1, 1]
+    chaos.assert_kept()
+
+
+@MODES
+def test_the_grace_ends_what_does_not_finish(chaos, args):
+    chaos.hold()
+    worker = chaos.worker(*args, "--grace", "0.5")
+    job = chaos.create("plain")
+    chaos.wait_begun(job)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(8) == 0
+    assert chaos.state(job) == "NEW"
+    assert chaos.value(job, "attempt") == 0
+    assert chaos.runs(job) == []
