@@ -22,9 +22,13 @@ def database(url, name=None):
     """Return the settings of the database at `url`, or of the one called `name` beside it."""
     settings = dj_database_url.parse(url)
     if settings["ENGINE"].endswith("sqlite3"):
-        # A file, because the workers that tests start are other processes.
+        # A file, because the workers that tests start are other processes; one for each run of the tests.
         path = f"{settings['NAME']}.{name}" if name else settings["NAME"]
-        return settings | {"NAME": path, "TEST": {"NAME": f"{path}.test"}, "OPTIONS": {"timeout": 30}}
+        return settings | {
+            "NAME": path,
+            "TEST": {"NAME": f"{path}.{os.getpid()}.test"},
+            "OPTIONS": {"timeout": 30},
+        }
     if settings["ENGINE"].endswith("mysql"):
         settings["TEST"] = {"CHARSET": "utf8mb4"}  # Servers of Debian's still begin with latin1.
     return settings | ({"NAME": name} if name else {})

@@ -25,7 +25,12 @@ def test_settings_that_can_be_used_have_no_faults(settings):
         "all": {
             "tasks": [
                 TASK,
-                {"task": TASK, "timeout_seconds": 0.5, "atomic": False, "retry": {"max_attempts": 5, "backoff": 1}},
+                {
+                    "task": TASK,
+                    "timeout_seconds": 0.5,
+                    "atomic": False,
+                    "retry": {"max_attempts": 5, "backoff": 1},
+                },
             ],
             "queue_name": "q" * 100,
             "priority": -32768,
@@ -64,13 +69,33 @@ JOBS_FAULTS = [
     ({"a": {"tasks": [TASK], "priority": True}}, "E001", "JOBS['a']['priority']: must be a whole number"),
     ({"a": {"tasks": [TASK], "queue_name": ""}}, "E001", "JOBS['a']['queue_name']: must be a queue's name"),
     ({"a": {"tasks": [TASK], "atomic": "yes"}}, "E001", "JOBS['a']['atomic']: must be True or False"),
-    ({"a": {"tasks": [TASK], "failure_hook": print}}, "E001", "JOBS['a']['failure_hook']: must be a dotted path"),
+    (
+        {"a": {"tasks": [TASK], "failure_hook": print}},
+        "E001",
+        "JOBS['a']['failure_hook']: must be a dotted path",
+    ),
     ({"a": {"tasks": [TASK], "retry": 3}}, "E001", "JOBS['a']['retry']: must be a dictionary, not int (3)"),
-    ({"a": {"tasks": [TASK], "retry": {"on": "OSError"}}}, "E001", "JOBS['a']['retry']['on']: must be a list"),
-    ({"a": {"tasks": [TASK], "retry": {"max_attempts": 1.5}}}, "E001", "['max_attempts']: must be a whole number"),
+    (
+        {"a": {"tasks": [TASK], "retry": {"on": "OSError"}}},
+        "E001",
+        "JOBS['a']['retry']['on']: must be a list",
+    ),
+    (
+        {"a": {"tasks": [TASK], "retry": {"max_attempts": 1.5}}},
+        "E001",
+        "['max_attempts']: must be a whole number",
+    ),
     # E002: an unknown option.
-    ({"a": {"tasks": [TASK], "priorty": 1}}, "E002", "JOBS['a']: has no option 'priorty'. Did you mean 'priority'?"),
-    ({"a": [{"task": TASK, "atomc": 1}]}, "E002", "JOBS['a'][0]: has no option 'atomc'. Did you mean 'atomic'?"),
+    (
+        {"a": {"tasks": [TASK], "priorty": 1}},
+        "E002",
+        "JOBS['a']: has no option 'priorty'. Did you mean 'priority'?",
+    ),
+    (
+        {"a": [{"task": TASK, "atomc": 1}]},
+        "E002",
+        "JOBS['a'][0]: has no option 'atomc'. Did you mean 'atomic'?",
+    ),
     ({"a": {"tasks": [TASK], "retry": {"max_atempts": 1}}}, "E002", "Did you mean 'max_attempts'?"),
     ({"a": {"tasks": [TASK], "zzz": 1}}, "E002", "has no option 'zzz'. Known: atomic, creation_hook,"),
     # E003: a value that is not allowed.
@@ -83,9 +108,21 @@ JOBS_FAULTS = [
     ({"n" * 101: [TASK]}, "E003", "the name is 101 characters long; at most 100"),
     ({"a": {"tasks": [TASK], "queue_name": "q" * 101}}, "E003", "is 101 characters long; at most 100"),
     ({"a": {"tasks": [TASK], "priority": 32768}}, "E003", "must be from -32768 to 32767, not 32768"),
-    ({"a": {"tasks": [TASK], "timeout_seconds": 0}}, "E003", "JOBS['a']['timeout_seconds']: must be at least 0.001"),
-    ({"a": {"tasks": [TASK], "retry": {"max_attempts": 0}}}, "E003", "['max_attempts']: must be at least 1, not 0"),
-    ({"a": {"tasks": [TASK], "retry": {"delay_seconds": float("inf")}}}, "E003", "['delay_seconds']: must be from 0"),
+    (
+        {"a": {"tasks": [TASK], "timeout_seconds": 0}},
+        "E003",
+        "JOBS['a']['timeout_seconds']: must be at least 0.001",
+    ),
+    (
+        {"a": {"tasks": [TASK], "retry": {"max_attempts": 0}}},
+        "E003",
+        "['max_attempts']: must be at least 1, not 0",
+    ),
+    (
+        {"a": {"tasks": [TASK], "retry": {"delay_seconds": float("inf")}}},
+        "E003",
+        "['delay_seconds']: must be from 0",
+    ),
     ({"a": {"tasks": [TASK], "retry": {"backoff": 0.5}}}, "E003", "['backoff']: must be at least 1, not 0.5"),
     # E004: a path that does not import.
     (
@@ -95,19 +132,43 @@ JOBS_FAULTS = [
         "does not define a \"nothingg\" attribute/class. Did you mean 'tests.workflows.nothing'?",
     ),
     ({"a": ["tests.workflow.nothing"]}, "E004", "Did you mean 'tests.workflows.nothing'?"),
-    ({"a": ["test.workflows.nothing"]}, "E004", "JOBS['a']['tasks'][0]: 'test.workflows.nothing' does not import"),
+    (
+        {"a": ["test.workflows.nothing"]},
+        "E004",
+        "JOBS['a']['tasks'][0]: 'test.workflows.nothing' does not import",
+    ),
     ({"a": ["django_dbqq.tasks.x"]}, "E004", "Did you mean 'django_dbq.tasks.x'?"),
     ({"a": ["zzz.yyy.xxx"]}, "E004", "No module named 'zzz'"),
-    ({"a": {"tasks": [TASK], "creation_hook": "tests.workflows.x"}}, "E004", "JOBS['a']['creation_hook']: 'tests"),
-    ({"a": {"tasks": [TASK], "pre_task_hook": "tests.workflows.x"}}, "E004", "JOBS['a']['pre_task_hook']: 'tests"),
-    ({"a": {"tasks": [TASK], "post_task_hook": "tests.workflows.x"}}, "E004", "JOBS['a']['post_task_hook']: 'tes"),
-    ({"a": {"tasks": [TASK], "failure_hook": "tests.workflows.x"}}, "E004", "JOBS['a']['failure_hook']: 'tests"),
+    (
+        {"a": {"tasks": [TASK], "creation_hook": "tests.workflows.x"}},
+        "E004",
+        "JOBS['a']['creation_hook']: 'tests",
+    ),
+    (
+        {"a": {"tasks": [TASK], "pre_task_hook": "tests.workflows.x"}},
+        "E004",
+        "JOBS['a']['pre_task_hook']: 'tests",
+    ),
+    (
+        {"a": {"tasks": [TASK], "post_task_hook": "tests.workflows.x"}},
+        "E004",
+        "JOBS['a']['post_task_hook']: 'tes",
+    ),
+    (
+        {"a": {"tasks": [TASK], "failure_hook": "tests.workflows.x"}},
+        "E004",
+        "JOBS['a']['failure_hook']: 'tests",
+    ),
     (
         {"a": [{"task": TASK, "retry": {"on": ["ValueErorr"]}}]},
         "E004",
         "JOBS['a']['tasks'][0]['retry']['on']: 'ValueErorr' does not import",
     ),
-    ({"a": [{"task": TASK, "retry": {"not_on": ["django_dbq.Abrot"]}}]}, "E004", "Did you mean 'django_dbq.Abort'?"),
+    (
+        {"a": [{"task": TASK, "retry": {"not_on": ["django_dbq.Abrot"]}}]},
+        "E004",
+        "Did you mean 'django_dbq.Abort'?",
+    ),
     # E005, E006: a path to something else.
     ({"a": [NOT_CALLABLE]}, "E005", f"JOBS['a']['tasks'][0]: '{NOT_CALLABLE}' is not callable"),
     ({"a": {"tasks": [TASK], "failure_hook": NOT_CALLABLE}}, "E005", "JOBS['a']['failure_hook']: "),

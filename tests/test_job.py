@@ -77,7 +77,9 @@ def test_a_new_job_stands_at_its_first_task_with_its_plan():
     assert (job.state, job.next_task, job.position, job.attempt) == ("NEW", f"{HERE}count", 0, 0)
     assert job.plan == [f"{HERE}count"] * 3
     assert job.workspace == {"a": 1} and (job.queue_name, job.priority) == ("default", 0)
-    assert job.run_after is job.claimed_by is job.lease_until is job.finished is job.result is job.error is None
+    assert (
+        job.run_after is job.claimed_by is job.lease_until is job.finished is job.result is job.error is None
+    )
     assert str(job) == f"three {job.pk} (NEW)"
 
 
@@ -194,7 +196,12 @@ def test_the_limit_of_a_workspace_is_a_setting_and_is_itself_allowed(settings):
 
 def test_a_workspace_takes_what_the_encoder_of_django_writes():
     number = uuid.uuid4()
-    workspace = {"day": datetime.date(2026, 1, 31), "price": Decimal("1.50"), "id": number, "text": "ß \\u0000 😀"}
+    workspace = {
+        "day": datetime.date(2026, 1, 31),
+        "price": Decimal("1.50"),
+        "id": number,
+        "text": "ß \\u0000 😀",
+    }
     job = Job.objects.create(name="plain", workspace=workspace)
     job.refresh_from_db()
     assert job.workspace == {"day": "2026-01-31", "price": "1.50", "id": str(number), "text": "ß \\u0000 😀"}
@@ -431,7 +438,11 @@ def test_ready_jobs_come_in_the_order_of_the_worker():
     done = []
     for _ in expected:
         run_jobs(limit=1)
-        done += [job.workspace["n"] for job in Job.objects.filter(state="COMPLETE") if job.workspace["n"] not in done]
+        done += [
+            job.workspace["n"]
+            for job in Job.objects.filter(state="COMPLETE")
+            if job.workspace["n"] not in done
+        ]
     assert done == expected == [2, 4, 1, 3]
 
 

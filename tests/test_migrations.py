@@ -299,6 +299,7 @@ def test_0007_rewrites_neither_the_table_nor_an_index(postgresql):
 def test_a_migration_gives_up_waiting_for_the_table_with_the_database_s_error(postgresql, monkeypatch):
     migrate(postgresql, "0006_alter_job_state")
     monkeypatch.setattr("django_dbq.migrations._operations.PATIENCE_SECONDS", -1)
+    rows(postgresql, "SET statement_timeout = '20s'")
     with connected(postgresql) as other, transaction_of(other) as cursor:
         cursor.execute("LOCK TABLE django_dbq_job IN ACCESS SHARE MODE")
         with pytest.raises(DatabaseError, match="lock timeout"):

@@ -161,7 +161,7 @@ def test_a_retry_comes_when_the_clock_has_moved_on():
         while state(job) != "FAILED":
             run_jobs()
             clock.tick(datetime.timedelta(days=1))
-    assert RAN == [NOW + datetime.timedelta(days=n) for n in range(3)]
+    assert [NOW + datetime.timedelta(days=n) for n in range(3)] == RAN
 
 
 def test_a_database_error_in_a_plain_task_leaves_the_transaction_of_the_test_whole():

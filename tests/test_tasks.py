@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import signal
@@ -56,7 +57,7 @@ def drain():
     """Run what is due in every queue, in the way that the test is run."""
     if connection.in_atomic_block:
         run_jobs()
-    elif names := [name for name in Job.get_queue_depths()]:
+    elif names := [*Job.get_queue_depths()]:
         work(*names)
 
 
@@ -81,7 +82,9 @@ def create(settings):
     """Create a job of these tasks: functions, or dictionaries of a task's options."""
 
     def create(*tasks, workspace=None, name="job", **options):
-        listed = [{**task, "task": path(task["task"])} if isinstance(task, dict) else path(task) for task in tasks]
+        listed = [
+            {**task, "task": path(task["task"])} if isinstance(task, dict) else path(task) for task in tasks
+        ]
         hooks = {key: path(value) if key.endswith("_hook") else value for key, value in options.items()}
         settings.JOBS = {**getattr(settings, "JOBS", {}), name: {"tasks": listed, **hooks}}
         return Job.objects.create(name=name, workspace=workspace or {})
@@ -312,7 +315,7 @@ def save_then_retry(job):
 def test_a_task_may_save_what_it_has_so_far(create, way):
     job = done(create({"task": save_then_retry, "retry": {"max_attempts": 2}}))
     saved = ({"saved": True}, "so far", "PROCESSING", path(save_then_retry))
-    assert CALLS == [{}, saved, {"saved": True}, saved]
+    assert [{}, saved, {"saved": True}, saved] == CALLS
     assert job.state == "COMPLETE" and job.workspace == {"saved": True, "unsaved": True}
 
 
@@ -479,7 +482,7 @@ def abort(job):
 def test_abort_fails_the_job_whatever_attempts_are_left(create, way):
     job = done(create({"task": abort, "retry": {"max_attempts": 9}}, failure_hook=note_failure))
     assert job.state == "FAILED" and "no use" in job.error
-    assert CALLS == ["abort", ("failed", Abort, "no use")]
+    assert ["abort", ("failed", Abort, "no use")] == CALLS
 
 
 DELAY = {}
@@ -711,7 +714,7 @@ def test_hooks_run_around_each_task_and_their_changes_are_kept(create, way, atom
 @pytest.mark.parametrize("atomic", [False, True])
 def test_the_failure_hook_runs_before_the_post_task_hook(create, way, atomic):
     job = done(create(boom, nothing, atomic=atomic, **HOOKS))
-    assert CALLS == ["pre", "boom", ("failed", ValueError, "uh oh"), "post"]
+    assert ["pre", "boom", ("failed", ValueError, "uh oh"), "post"] == CALLS
     assert job.state == "FAILED"
     kept = {"failure": "uh oh", "post": True}
     assert job.workspace == (kept if atomic else {"pre": True, **kept})
@@ -721,13 +724,13 @@ def test_the_failure_hook_runs_before_the_post_task_hook(create, way, atomic):
 def test_the_failure_hook_waits_for_the_last_attempt(create, way):
     create(boom, retry={"max_attempts": 2, "delay_seconds": 0}, **HOOKS)
     drain()
-    assert CALLS == ["pre", "boom", "post", "pre", "boom", ("failed", ValueError, "uh oh"), "post"]
+    assert ["pre", "boom", "post", "pre", "boom", ("failed", ValueError, "uh oh"), "post"] == CALLS
 
 
 @both
 def test_a_raising_pre_task_hook_fails_the_attempt_and_the_task_does_not_run(create, way):
     job = done(create(nothing, **{**HOOKS, "pre_task_hook": boom}))
-    assert CALLS == ["boom", ("failed", ValueError, "uh oh"), "post"] and job.state == "FAILED"
+    assert ["boom", ("failed", ValueError, "uh oh"), "post"] == CALLS and job.state == "FAILED"
 
 
 def boom_on_failure(job, exception):
@@ -801,7 +804,9 @@ def test_the_failure_hooks_changes_are_kept_where_the_task_spoiled_the_workspace
 
 
 @by_a_worker
-def test_a_job_whose_workers_died_too_often_is_failed_with_its_hook_by_the_worker_that_rescues(create, settings):
+def test_a_job_whose_workers_died_too_often_is_failed_with_its_hook_by_the_worker_that_rescues(
+    create, settings
+):
     settings.DBQ = {"LOST_ATTEMPTS_MAX": 2}
     job = create(count, nothing, **HOOKS)
     held = {"state": "PROCESSING", "claimed_by": "dead", "lease_until": timezone.now() - 60 * SECOND}
@@ -897,7 +902,9 @@ def test_a_returned_directive_commits_and_a_raised_one_rolls_back(create, way):
 def test_atomic_may_be_the_rule_for_all_tasks_with_exceptions(create, settings, way):
     settings.DBQ = {"ATOMIC_TASKS": True}
     assert done(create(write_and_boom)).state == "FAILED" and texts() == []
-    assert done(create({"task": write_and_boom, "atomic": False})).state == "FAILED" and texts() == ["written"]
+    assert done(create({"task": write_and_boom, "atomic": False})).state == "FAILED" and texts() == [
+        "written"
+    ]
     Row.objects.all().delete()
     assert done(create(write_and_boom, atomic=False)).state == "FAILED" and texts() == ["written"]
 
@@ -933,19 +940,14 @@ def test_an_atomic_task_that_swallows_a_database_error_fails_rather_than_lose_it
 
 def swallow_a_broken_rule(job):
     row = Row.objects.create(text="before")
-    try:
+    with contextlib.suppress(IntegrityError):
         Row.objects.create(pk=row.pk, text="again")
-    except IntegrityError:
-        pass
 
 
 def swallow_a_broken_rule_in_a_block(job):
     row = Row.objects.create(text="before")
-    try:
-        with transaction.atomic():
-            Row.objects.create(pk=row.pk, text="again")
-    except IntegrityError:
-        pass
+    with contextlib.suppress(IntegrityError), transaction.atomic():
+        Row.objects.create(pk=row.pk, text="again")
 
 
 @both
@@ -1132,7 +1134,11 @@ def test_a_job_whose_task_has_gone_is_parked_and_goes_on_when_it_is_back(create,
     good = create(nothing, name="good")
     before, settings.JOBS = settings.JOBS, {"job": [path(see)], "good": [path(nothing)]}
     done(job)
-    assert (job.state, job.attempt, job.next_task) == ("NEW", 0, path(count)) and job.run_after > timezone.now()
+    assert (job.state, job.attempt, job.next_task) == (
+        "NEW",
+        0,
+        path(count),
+    ) and job.run_after > timezone.now()
     assert path(count) in job.error and "'job'" in job.error
     assert runs(job, "outcome") == []
     good.refresh_from_db()
@@ -1147,7 +1153,12 @@ def test_a_job_half_way_is_parked_where_it_stands(create, settings, way):
     job = create(count, snooze_twice, nothing)
     settings.JOBS = {"job": [path(count)]}
     done(job)
-    assert (job.state, job.position, job.next_task, job.workspace) == ("READY", 1, path(snooze_twice), {"count": 1})
+    assert (job.state, job.position, job.next_task, job.workspace) == (
+        "READY",
+        1,
+        path(snooze_twice),
+        {"count": 1},
+    )
 
 
 @both
@@ -1220,7 +1231,9 @@ def test_a_path_of_the_plan_that_stands_not_in_jobs_is_not_reached(create, way):
 
 
 @both
-@pytest.mark.parametrize("state, next_task, ran", [("NEW", count, 3), ("READY", nothing, 2), ("READY", see, 1)])
+@pytest.mark.parametrize(
+    "state, next_task, ran", [("NEW", count, 3), ("READY", nothing, 2), ("READY", see, 1)]
+)
 def test_a_job_of_the_original_goes_on_at_its_next_task(create, way, state, next_task, ran):
     job = create(count, nothing, see)
     Job.objects.filter(pk=job.pk).update(plan=None, position=0, state=state, next_task=path(next_task))

@@ -27,6 +27,7 @@ JOBS = {
     "witness": ["tests.workflows.witness"],
     "create_witnesses": ["tests.workflows.create_witnesses"],
     "kill_worker": ["tests.workflows.kill_worker"],
+    "hold_in_c": ["tests.workflows.hold_in_c"],
 }
 
 
@@ -107,6 +108,15 @@ def create_witnesses(job):
     from django_dbq import Job
 
     Job.objects.bulk_create([Job(name="witness", workspace={"n": n}) for n in range(3)])
+
+
+def hold_in_c(job):
+    """Hold in the database's driver, where Python runs no signal handler."""
+    from django.db import connections
+
+    (Path(job.workspace["folder"]) / f"began-{job.pk}-{os.getpid()}").touch()
+    with connections[job._state.db].cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(30)")
 
 
 def kill_worker(job):

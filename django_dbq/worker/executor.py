@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.utils.module_loading import import_string
 
 from django_dbq import conf
@@ -61,6 +61,7 @@ from django_dbq.worker.connections import (
     refuse_open_transactions,
     statement_errors_undone,
 )
+from django_dbq.worker.session import passes
 
 logger = logging.getLogger("django_dbq.worker")
 
@@ -212,7 +213,7 @@ class Executor:
             _leave_to_the_person(error)
             job.workspace, job.result = decode_workspace(step.recorded), result
             job.recorded_workspace = step.recorded
-            if ran and isinstance(error, (OperationalError, InterfaceError)):
+            if ran and isinstance(error, (DatabaseError, InterfaceError)) and passes(error):
                 # The database, not the task, broke off. Should the commit have got through
                 # after all, the claim has moved on and this changes nothing: the history tells.
                 transition = decide(job, GivenBack(), step.plan, step.task.retry, 0.0)
@@ -313,7 +314,7 @@ class Executor:
         try:
             with self.watching(connections[self.using]):
                 return bool(self.store.extend([job], worker=self.worker, lease_seconds=lease_seconds))
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             return True  # The record, which is guarded too, will tell.
 
     def _encoded(self, job: Job) -> str | None:

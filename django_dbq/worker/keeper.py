@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from django_dbq import conf
 from django_dbq.engine.lifecycle import Run, State, Transition
@@ -74,6 +74,7 @@ class Keeper(threading.Thread):
         self._session = Session(
             settings.using, options.LEASE_SECONDS, options.DATABASE_RETRY_SECONDS, self._watchdog
         )
+        self._session.needed = lambda: bool(self._held)
         self.code = 0  # What this process is to exit with.
         self.parent: int | None = None  # The supervisor's process id.
         self.fallen: tuple[str, ...] = ()  # Workers known to be dead: their jobs need not wait.
@@ -97,6 +98,11 @@ class Keeper(threading.Thread):
         """Stop waiting for a database that does not answer; called once, by a signal handler too."""
         self._session.hurry()
 
+    def ask(self, word: Word) -> None:
+        """Ask the keeper to stop; safe in a signal handler."""
+        self.inbox.put(word)
+        self._session.ask()
+
     # The loop.
 
     def run(self) -> None:
@@ -104,6 +110,9 @@ class Keeper(threading.Thread):
             self._watchdog.start()
             self._loop()
         except BaseException as error:
+            if self._session.not_needed and isinstance(error, (DatabaseError, InterfaceError)):
+                logger.info("Stopping without the database: worker=%s", self.worker)
+                return
             self.code = 1
             logger.critical("Worker stops: %s", error, exc_info=error)
             if self._session.hurried:
@@ -183,6 +192,13 @@ class Keeper(threading.Thread):
             return
         for attempt in finished:
             self.pace.observe(attempt.job.name, attempt.seconds)
+        # Of a job that was lost and came back, the earlier attempt may end beside the later one.
+        claims: dict[Any, int] = {}
+        for attempt in finished:
+            claims[attempt.job.id] = max(attempt.job.claim, claims.get(attempt.job.id, 0))
+        for attempt in finished:
+            if attempt.recorded is None and attempt.job.claim < claims[attempt.job.id]:
+                attempt.recorded = False
         todo = [attempt for attempt in finished if attempt.recorded is None]
         for attempt in todo:
             if attempt.transition.goes_on and self.keeps(attempt.job.name):
@@ -199,12 +215,18 @@ class Keeper(threading.Thread):
             if attempt.recorded and attempt.transition.hold:
                 held.append(self._held_on(attempt))
             else:
-                self._held.pop(attempt.job.id, None)
+                self._let_go(attempt.job)
                 self._hungry |= attempt.transition.goes_on
         if self._stopping and held:
             self._give_back(held)
         elif held:
             self.backlog.put(held)
+
+    def _let_go(self, job: Job) -> None:
+        """Hold a job no more, unless it has come back under a later claim."""
+        held = self._held.get(job.id)
+        if held is not None and held.claim == job.claim:
+            del self._held[job.id]
 
     def _settle_doubt(self, attempt: Attempt, unsure: Transition) -> None:
         """Take a commit whose answer was lost for what it was, where it stands in the history."""
@@ -263,8 +285,8 @@ class Keeper(threading.Thread):
     # Claiming, and giving back.
 
     def _claim(self) -> None:
-        if not self._hungry or time.monotonic() < self._claim_at:
-            return
+        if self._stopping or not self._hungry or time.monotonic() < self._claim_at:
+            return  # Upkeep may have begun the stop just now.
         if any(job.lost_attempts for job in self._held.values()):
             return  # It may have killed its worker: nothing is to be lost beside it.
         running = len(self._held) - len(self.backlog)
@@ -327,7 +349,7 @@ class Keeper(threading.Thread):
         for group in ([waiting] if waiting else []) + [[job] for job in running]:
             try:
                 self._give_back(group)
-            except DatabaseError as error:
+            except (DatabaseError, InterfaceError) as error:
                 # Its own transaction holds the row; its lease runs out instead.
                 logger.warning("Not given back: jobs=%d %s", len(group), str(error).strip())
 

@@ -67,7 +67,9 @@ class Listener(threading.Thread):
             ready = select.select([raw, self._stopped], [], [])[0]
             if self._stopped in ready:
                 return
-            if self.queue_names.intersection(_received(raw)):
+            with connections[self.using].wrap_database_errors:  # Read below Django.
+                names = _received(raw)
+            if self.queue_names.intersection(names):
                 self.wake()
 
 

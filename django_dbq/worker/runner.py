@@ -61,6 +61,7 @@ class Runner:
         self._keeper.parent = parent
         self._keeper.fallen = tuple(fallen)
         self._signals = 0
+        self._pipe: tuple[int, int] | None = None  # What signals write to.
 
     def run(self) -> int:
         """Work until asked to stop; return 0, or 1 when the worker could not go on."""
@@ -82,16 +83,29 @@ class Runner:
         self._keeper.join()
         if listener is not None:
             listener.stop()
+        if self._pipe is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._pipe[1])
         return self._keeper.code
 
     def handle_signals(self) -> None:
-        """Make the first signal ask this worker to stop, and the second to stop now."""
+        """Make the first signal ask this worker to stop, and the second to stop now.
+
+        A thread reads them from a pipe: Python's own handlers run only when the main
+        thread does, and that may sit in a C call of its task, or wait for a job.
+        """
+        if self._pipe is not None:
+            return
+        self._pipe = os.pipe()
+        os.set_blocking(self._pipe[1], False)
+        signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+            signal.signal(number, lambda number, frame: None)
+        threading.Thread(target=self._read_signals, name="dbq-signals", daemon=True).start()
 
     def stop(self, now: bool = False) -> None:
-        """Ask the worker to stop; safe in a signal handler."""
-        self._keeper.inbox.put(Word.NOW if now else Word.STOP)
+        """Ask the worker to stop; safe in any thread."""
+        self._keeper.ask(Word.NOW if now else Word.STOP)
         if now:
             self._keeper.hurry()
 
@@ -101,10 +115,15 @@ class Runner:
         self.stop(now=True)
         self._keeper.join(timeout=5)
 
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self._signals += 1
-        if self._signals <= 2:
-            self.stop(now=self._signals == 2)
+    def _read_signals(self) -> None:
+        assert self._pipe is not None
+        while received := os.read(self._pipe[0], 64):
+            for number in received:
+                if number in SIGNALS:
+                    self._signals += 1
+                    if self._signals <= 2:
+                        self.stop(now=self._signals == 2)
+        os.close(self._pipe[0])
 
     def _listen(self) -> Any:
         if connections[self.settings.using].vendor != "postgresql":

@@ -18,6 +18,7 @@ logger = logging.getLogger("django_dbq.worker")
 
 PAUSE_SECONDS = 0.05
 PAUSE_SECONDS_MAX = 10.0
+SIGNAL_SECONDS = 0.2  # A request to stop is seen within this time.
 READ_ONLY = "25006"  # The SQLSTATE of a standby that is not the new primary yet.
 
 Answer = TypeVar("Answer")
@@ -33,6 +34,8 @@ class Session:
         self.retry_seconds = retry_seconds
         self.watchdog = watchdog
         self.give_up_at = float("inf")  # A monotonic time after which nothing is tried again.
+        self.needed: Callable[[], bool] = lambda: True  # Asked to stop: is there still something to record?
+        self._asked = False
         self._hurry = threading.Event()
         self._prepared: Any = None  # The driver's connection that prepare_session saw.
 
@@ -62,8 +65,25 @@ class Session:
                 if self._hurry.is_set() or now > min(began + self.retry_seconds, self.give_up_at):
                     raise
                 logger.warning("Database error, trying again: %s", str(error).strip())
-                self._hurry.wait(pause * (0.5 + random.random() / 2))
+                self._wait(pause * (0.5 + random.random() / 2))
+                if self.not_needed:
+                    raise
                 pause = min(PAUSE_SECONDS_MAX, pause * 2)
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self.not_needed:
+            if self._hurry.wait(min(left, SIGNAL_SECONDS)):
+                return
+
+    def ask(self) -> None:
+        """Note that the worker was asked to stop; safe in a signal handler."""
+        self._asked = True
+
+    @property
+    def not_needed(self) -> bool:
+        """Whether the worker was asked to stop, and holds nothing that it would need a database for."""
+        return self._asked and not self.needed()
 
     def hurry(self) -> None:
         """Let the next error be the last; called once, by a signal handler too."""
@@ -81,5 +101,6 @@ def passes(error: Exception) -> bool:
     """Tell whether an error is of the moment, so that the same statement may succeed later."""
     if isinstance(error, (OperationalError, InterfaceError)):
         return True
-    cause = error.__cause__
-    return READ_ONLY in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
+    code = getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
+    # psycopg2 may say no more than DatabaseError where the server closed the connection.
+    return code == READ_ONLY or (code is None and type(error) is DatabaseError)

@@ -1,14 +1,13 @@
-"""Breaks a connection whose statement gets no answer: TCP cannot tell a peer that acknowledges and is silent."""
+"""Breaks a connection whose statement gets no answer: a peer may acknowledge every byte and stay silent."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -49,6 +48,9 @@ def _break(connection: Any) -> None:
     raw = connection.connection
     if not hasattr(raw, "fileno"):
         return  # No driver of a server, or none that shows its socket.
-    with contextlib.suppress(connection.Database.Error, OSError, ValueError):
-        with socket.socket(fileno=os.dup(raw.fileno())) as line:
-            line.shutdown(socket.SHUT_RDWR)
+    with suppress(connection.Database.Error, OSError, ValueError), _line(raw.fileno()) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def _line(descriptor: int) -> socket.socket:
+    return socket.socket(fileno=os.dup(descriptor))

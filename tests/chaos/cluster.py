@@ -12,10 +12,12 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from urllib.parse import quote
 
 from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError, connections
 
+from django_dbq.worker.session import passes
 from tests.chaos import ledger
 
 ALIAS = "chaos"
@@ -27,7 +29,6 @@ unix_socket_directories = '{folder}'
 max_connections = 100
 shared_buffers = 64MB
 log_line_prefix = '%m [%p] %a '
-deadlock_timeout = 200ms
 """
 
 
@@ -104,17 +105,18 @@ class Cluster:
             "USER": "postgres",
         }
 
-    def url(self, name, port=None):
-        return f"postgresql://postgres@127.0.0.1:{port or self.port}/{name}"
+    def url(self, name, port=None, socket=False):
+        host = quote(str(self.folder), safe="") if socket else "127.0.0.1"
+        return f"postgresql://postgres@{host}:{port or self.port}/{name}"
 
     def connect(self, name):
         """Make the alias of the tests lead to the database `name`."""
         if ALIAS in connections.settings:
             connections[ALIAS].close()
             del connections[ALIAS]
-        connections.settings[ALIAS] = connections.configure_settings({"default": {}, ALIAS: self.settings(name)})[
-            ALIAS
-        ]
+        connections.settings[ALIAS] = connections.configure_settings(
+            {"default": {}, ALIAS: self.settings(name)}
+        )[ALIAS]
 
     def make_template(self):
         self.connect("postgres")
@@ -132,7 +134,7 @@ class Cluster:
 
     def drop(self, name):
         self.connect("postgres")
-        self.rows(f"DROP DATABASE {name} WITH (FORCE)")
+        self.rows(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def rows(self, sql, params=None):
         """Run a statement of the test's, again when the server was away."""
@@ -143,18 +145,11 @@ class Cluster:
                 with connection.cursor() as cursor:
                     cursor.execute(sql, params)
                     return cursor.fetchall() if cursor.description else []
-            except (DatabaseError, InterfaceError):
+            except (DatabaseError, InterfaceError) as error:
                 connection.close()
-                if time.monotonic() > deadline or self._is_up():
+                if time.monotonic() > deadline or not passes(error):
                     raise
                 time.sleep(0.05)
-
-    def _is_up(self):
-        try:
-            connections[ALIAS].ensure_connection()
-        except DatabaseError:
-            return False
-        return True
 
     def sessions(self, name, where="true"):
         """Return the backends of workers at the database `name`."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 from django_dbq import Job
 from tests.chaos import workflows
@@ -16,6 +17,7 @@ from tests.chaos.cluster import ALIAS
 from tests.chaos.ledger import Ledger, judge
 from tests.chaos.proxy import Proxy
 from tests.conftest import ROOT, wait_until
+from tests.databases import connected
 
 LEASE_SECONDS = 2
 POLL_SECONDS = 0.1
@@ -26,10 +28,10 @@ SLACK_SECONDS = 20
 class Worker:
     """`manage.py worker` in a process group of its own; under --processes with children."""
 
-    def __init__(self, args, path, env, shell=None):
+    def __init__(self, args, path, env, command):
+        self.args = args
         self.path = path
         self._file = path.open("a")
-        command = shell or [sys.executable, "manage.py", "worker", *args]
         self.popen = subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -81,7 +83,8 @@ class Worker:
             self.kill()
         for pid in self.children():  # Of a supervisor that was about to start one.
             os.kill(pid, signal.SIGKILL)
-        self._file.close()
+        if not self._file.closed:
+            self._file.close()
 
 
 def is_worker(pid):
@@ -99,7 +102,9 @@ def freeze(pid):
 
     def stands():
         threads = os.listdir(f"/proc/{pid}/task")
-        states = [open_text(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[0] for thread in threads]
+        states = [
+            open_text(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[0] for thread in threads
+        ]
         return set(states) <= {"T", "t"}
 
     wait_until(stands, f"process {pid} to stand")
@@ -131,20 +136,27 @@ class Chaos:
         self.proxies.append(proxy)
         return proxy
 
-    def worker(self, *args, through=None, options=None, env=None, ready=True, shell=None, **dbq):
-        """Start a worker, and by default wait until it is connected to the database."""
-        environ = {
+    def environ(self, through=None, socket=False, options=None, env=None, **dbq):
+        return {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
-            "DATABASE_URL": self.cluster.url(self.name, through.port if through else None),
+            "DATABASE_URL": self.cluster.url(self.name, through and through.port, socket),
             "CHAOS_FOLDER": str(self.folder),
             "CHAOS_DBQ": json.dumps(dbq),
             "CHAOS_OPTIONS": json.dumps(options or {}),
-            "PYTHONPATH": str(ROOT),
             **(env or {}),
         }
-        worker = Worker(args, self.folder / f"worker-{len(self.workers)}.log", environ, shell)
-        self.workers.append(worker)
+
+    def start(self, command, **how):
+        """Start a program of this project, with the workers' settings."""
+        path = self.folder / f"process-{len(self.workers)}.log"
+        process = Worker(command[1:], path, self.environ(**how), [sys.executable, *command])
+        self.workers.append(process)
+        return process
+
+    def worker(self, *args, ready=True, **how):
+        """Start a worker, and by default wait until it is connected to the database."""
+        worker = self.start(["manage.py", "worker", *args], **how)
         if ready:
             wait_until(lambda: self.is_ready(worker), f"worker to start: {worker.path}")
         return worker
@@ -174,6 +186,18 @@ class Chaos:
     def rows(self, sql, params=None):
         return self.cluster.rows(sql, params)
 
+    @contextmanager
+    def session(self):
+        """Yield what runs a statement on a connection of its own."""
+        with connected(ALIAS) as connection:
+
+            def run(sql, params=None):
+                with connection.cursor() as cursor:
+                    cursor.execute(sql, params)
+                    return cursor.fetchall() if cursor.description else []
+
+            yield run
+
     def value(self, job, column):
         return self.rows(f"SELECT {column} FROM django_dbq_job WHERE id = %s", [job.id])[0][0]
 
@@ -190,7 +214,7 @@ class Chaos:
         return self.rows("SELECT count(*) FROM chaos_effect WHERE job_id = %s", [job.id])[0][0]
 
     def hold(self, position=0):
-        """Make tasks at this position wait, until `let_go`."""
+        """Make tasks at this position, or of the job with this id, wait until `let_go`."""
         (self.folder / f"hold-{position}").touch()
 
     def let_go(self, position=0, pid=None):
@@ -209,6 +233,11 @@ class Chaos:
 
     def wait_state(self, job, state="COMPLETE", seconds=SLACK_SECONDS):
         wait_until(lambda: self.state(job) == state, f"job {job.id} ({job.name}) to be {state}", seconds)
+
+    def wait_extended(self, job, since):
+        wait_until(
+            lambda: (self.value(job, "lease_until") or since) > since, f"the lease of {job.id} to grow"
+        )
 
     def wait_all(self, seconds=60):
         wait_until(

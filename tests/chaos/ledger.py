@@ -80,9 +80,15 @@ class Ledger:
         if not self.path.exists():
             return []
         # The last line may be half there while a task writes it.
-        lines = [json.loads(line) for line in self.path.read_text().splitlines(keepends=True) if line[-1] == "\n"]
+        lines = [
+            json.loads(line) for line in self.path.read_text().splitlines(keepends=True) if line[-1] == "\n"
+        ]
         wanted = {"what": what, "job": job and str(job.id), "position": position}
-        return [line for line in lines if all(line[key] == value for key, value in wanted.items() if value is not None)]
+        return [
+            line
+            for line in lines
+            if all(line[key] == value for key, value in wanted.items() if value is not None)
+        ]
 
     def begun(self, job=None, position=None):
         return self.notes("begin", job, position)
@@ -92,7 +98,9 @@ class Ledger:
 
     def of(self, job_id):
         return "\n".join(
-            "  {at:.3f} {what} {task} position={position} attempt={attempt} claim={claim} pid={pid}".format(**line)
+            "  {at:.3f} {what} {task} position={position} attempt={attempt} claim={claim} pid={pid}".format(
+                **line
+            )
             for line in self.notes()
             if line["job"] == job_id
         )
@@ -130,7 +138,9 @@ def judge(rows, notes, created, plans):
     """
     verdict = Verdict(jobs=len(created))
     state = {str(pk): found for pk, found in rows("SELECT id, state FROM django_dbq_job")}
-    spaces = {str(pk): json.loads(text) for pk, text in rows("SELECT id, workspace::text FROM django_dbq_job")}
+    spaces = {
+        str(pk): json.loads(text) for pk, text in rows("SELECT id, workspace::text FROM django_dbq_job")
+    }
     done = Counter()
     claims = {}
     for pk, position, claim in rows(

@@ -45,7 +45,9 @@ def test_a_job_goes_on_with_its_own_list(chaos, half_way, names):
     chaos.assert_kept()
 
 
-@pytest.mark.parametrize("names", [("alpha", "gamma"), ("alpha", "delta", "gamma")], ids=["removed", "renamed"])
+@pytest.mark.parametrize(
+    "names", [("alpha", "gamma"), ("alpha", "delta", "gamma")], ids=["removed", "renamed"]
+)
 def test_a_task_that_is_gone_parks_the_job_until_it_is_back(chaos, half_way, names):
     new = chaos.worker(env=jobs(*names), PARK_SECONDS=0.5)
     wait_until(lambda: new.said("Parked"), "the job to be parked")

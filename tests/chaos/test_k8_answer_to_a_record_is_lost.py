@@ -23,6 +23,18 @@ def test_a_task_is_not_repeated_and_its_hooks_run_once(chaos, when):
     chaos.assert_kept()
 
 
+def test_a_record_cut_off_while_it_is_being_sent_is_not_taken_for_one_that_the_database_refuses(chaos):
+    proxy = chaos.proxy()
+    trap = proxy.cut("record", "before")
+    job = chaos.create("plain", workspace={"ballast": "x" * 900_000})
+    worker = chaos.worker(through=proxy)
+    trap.wait()
+    chaos.wait_state(job)
+    assert chaos.runs(job) == [(0, "done")]
+    assert not worker.said("Record refused")
+    chaos.assert_kept()
+
+
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_the_job_goes_on_where_the_record_left_it(chaos, nth):
     proxy = chaos.proxy()

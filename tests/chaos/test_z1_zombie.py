@@ -1,4 +1,4 @@
-"""Z1: a worker is frozen for longer than its lease, its job is rescued and finished by another; then it thaws.
+"""Z1: a worker is frozen for longer than its lease, another finishes its job, and it thaws.
 
 Expected: what the thawed worker records changes nothing: workspace untouched, no hooks; its process
 goes on serving others.

@@ -8,7 +8,9 @@ import pytest
 from tests.conftest import wait_until
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["after the second attempt", "beside the second attempt"])
+@pytest.mark.parametrize(
+    "beside", [False, True], ids=["after the second attempt", "beside the second attempt"]
+)
 def test_its_writes_vanish(chaos, beside):
     chaos.hold()
     job = chaos.create("atomic")

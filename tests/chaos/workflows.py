@@ -1,7 +1,7 @@
 """The JOBS of the chaos tests. Each task notes its beginning and its end, and waits where a test holds it.
 
-A task of position N waits while the file `hold-N` stands in CHAOS_FOLDER, unless its own
-process was let go with `go-PID`.
+A task of position N waits while the file `hold-N` or `hold-ID` of its job stands in CHAOS_FOLDER,
+unless its own process was let go with `go-PID`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from django.db import connections
+from django.db import DatabaseError, connections, transaction
 
 from tests.chaos.ledger import note
 
@@ -33,9 +35,17 @@ JOBS = {
         "retry": {
             "max_attempts": 1_000,
             "delay_seconds": 0.05,
-            "on": ["django.db.OperationalError", "django.db.InterfaceError"],
+            "on": ["django.db.DatabaseError", "django.db.InterfaceError"],
         },
     },
+    "enqueued": {"tasks": [f"{HERE}.step"], "creation_hook": f"{HERE}.created"},
+    "hog": [f"{HERE}.hog"],
+    "starve": {"tasks": [f"{HERE}.starve"], "post_task_hook": f"{HERE}.after"},
+    "deaf": [{"task": f"{HERE}.deaf", "timeout_seconds": 0.5}],
+    "spoil": [f"{HERE}.spoil"],
+    "leave": [f"{HERE}.leave"],
+    "breed": [f"{HERE}.breed"],
+    "self_breeding": [f"{HERE}.again"],
     "hooked": {
         "tasks": [f"{HERE}.step"],
         "pre_task_hook": f"{HERE}.before",
@@ -56,6 +66,9 @@ PLANS = {
     "three": (3, (1,)),
     "patient": (3, (1,)),
     "letters": (3, ()),
+    "enqueued": (1, ()),
+    "hog": (1, ()),
+    "starve": (1, ()),
     "other_queue": (1, ()),
     "hooked": (1, ()),
 }
@@ -67,7 +80,8 @@ def folder():
 
 def wait_while_held(job):
     deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while (folder() / f"hold-{job.position}").exists() and not (folder() / f"go-{os.getpid()}").exists():
+    holds = [folder() / f"hold-{job.position}", folder() / f"hold-{job.id}"]
+    while any(hold.exists() for hold in holds) and not (folder() / f"go-{os.getpid()}").exists():
         assert time.monotonic() < deadline, "held for too long"
         time.sleep(0.005)
 
@@ -115,13 +129,138 @@ def die(job):
             raise BaseException("not an Exception")
 
 
+def hog(job):
+    """Take memory that --max-rss does not allow, and keep it."""
+    note("begin", job)
+    job.workspace["trail"] = [job.position]
+    memory.append(bytearray(os.urandom(1_000) * 300_000))
+    note("end", job)
+
+
+memory = []
+
+
+def starve(job):
+    """Hold the interpreter's lock as C code may: no other thread of the process runs."""
+    note("begin", job)
+    job.workspace["trail"] = [job.position]
+    if job.attempt == 1:
+        ctypes.PyDLL(None).usleep(ctypes.c_uint(job.workspace["microseconds"]))
+        note("woken", job)
+    if job.should_stop():
+        note("told", job)
+    note("end", job)
+
+
+def deaf(job):
+    """Ignore the time limit."""
+    note("begin", job)
+    while True:
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:
+            pass
+
+
+def spoil(job):
+    """Leave what `how` says behind, and say nothing."""
+    note("begin", job)
+    connection = connections["default"]
+    cursor = connection.cursor()
+    match job.workspace["how"]:
+        case "broken transaction":
+            connection.set_autocommit(False)
+            with suppress(DatabaseError):
+                cursor.execute("SELECT * FROM there_is_no_such_table")
+        case "open transaction":
+            transaction.atomic().__enter__()
+            cursor.execute("SELECT 1")
+        case "autocommit off":
+            connection.set_autocommit(False)
+        case "closed":
+            connection.close()
+        case "closed below Django":
+            connection.connection.close()
+        case "killed backend":
+            with suppress(DatabaseError):
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        case "search path":
+            cursor.execute("SET search_path TO nowhere; SET timezone TO 'Asia/Tokyo'")
+        case "read only":
+            cursor.execute("SET default_transaction_read_only = on")
+        case "threads":
+            for _ in range(20):
+                threading.Thread(target=time.sleep, args=(WAIT_SECONDS_MAX,), daemon=True).start()
+
+
+def leave(job):
+    """Leave a workspace, a result or an error that nobody can keep."""
+    note("begin", job)
+    values = {
+        "object": object(),
+        "NUL": "a\0b",
+        "NaN": float("nan"),
+        "surrogate": "\ud800",
+        "50 MB": "x" * 50_000_000,
+        "bytes": b"raw",
+        "set": {1},
+    }
+    how = job.workspace["how"]
+    if how in values:
+        job.workspace["here"] = values[how]
+    elif how == "result":
+        job.result = object()
+    elif how == "10 MB of error":
+        raise ValueError("x" * 10_000_000)
+    elif how == "NUL in the error":
+        raise ValueError("a\0b \ud800")
+    elif how == "deep recursion":
+        leave(job)
+    elif how == "unprintable error":
+        raise Unprintable
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("cannot be said")
+
+
+def breed(job):
+    """Create many jobs in one transaction."""
+    from django_dbq import Job
+
+    note("begin", job)
+    with transaction.atomic():
+        Job.objects.bulk_create([Job(name="plain") for _ in range(job.workspace["children"])])
+    note("end", job)
+
+
+def again(job):
+    """Enqueue itself."""
+    from django_dbq import Job
+
+    note("begin", job)
+    Job.objects.create(name="self_breeding")
+
+
+not_callable = "a string"
+
+
 def boom(job):
     note("begin", job)
     raise ValueError("uh oh")
 
 
+def created(job):
+    job.workspace["made_by"] = os.getpid()
+    note("creation_hook", job)
+
+
 def before(job):
     note("pre_task_hook", job)
+    while (folder() / "hold-hook").exists():
+        time.sleep(0.005)
 
 
 def after(job):

@@ -21,7 +21,13 @@ def created(*args, **options):
 
 def test_it_prints_the_id():
     job = created("five")
-    assert (job.name, job.workspace, job.queue_name, job.priority, job.run_after) == ("five", {}, "default", 0, None)
+    assert (job.name, job.workspace, job.queue_name, job.priority, job.run_after) == (
+        "five",
+        {},
+        "default",
+        0,
+        None,
+    )
 
 
 def test_every_column_of_a_caller_may_be_given():

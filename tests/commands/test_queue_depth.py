@@ -40,7 +40,9 @@ def test_a_queue_may_be_named_as_the_original_took_it():
     assert said(queue_name=("default", "other")) == "event=queue_depths default=2 other=0\n"
 
 
-@pytest.mark.parametrize("form", ["--exclude_future_jobs", "--exclude-future-jobs", "--exclude_future_jobs=True"])
+@pytest.mark.parametrize(
+    "form", ["--exclude_future_jobs", "--exclude-future-jobs", "--exclude_future_jobs=True"]
+)
 def test_future_jobs_may_be_left_out(form):
     assert said("default", form) == "event=queue_depths default=1\n"
 

@@ -99,6 +99,8 @@ def test_a_whole_surrogate_pair_and_a_written_out_escape_are_kept():
 def test_a_value_that_stands_twice_is_no_circle():
     shared = {"a": [1]}
     assert json.loads(written({"one": shared, "two": shared})) == {"one": {"a": [1]}, "two": {"a": [1]}}
+    # Nor when the fault is elsewhere.
+    assert fault({"one": shared, "two": shared, "three": {1}}).startswith("workspace['three']: ")
 
 
 # What cannot be kept is named.

@@ -111,9 +111,7 @@ class ModelStore:
             taken.append(replace(row, prior_state=prior_state))
         return taken
 
-    def record(
-        self, transitions: Any, *, worker: str, lease_seconds: float, now: float
-    ) -> dict[Any, str]:
+    def record(self, transitions: Any, *, worker: str, lease_seconds: float, now: float) -> dict[Any, str]:
         states = {}
         for one in transitions:
             row = self._held(one.job_id, one.claim, worker)
@@ -240,11 +238,7 @@ class ModelStore:
         return len(held)
 
     def prune(self, before: float) -> int:
-        old = [
-            pk
-            for pk, row in self.rows.items()
-            if row.state in FINISHED_STATES and row.created <= before
-        ]
+        old = [pk for pk, row in self.rows.items() if row.state in FINISHED_STATES and row.created <= before]
         for pk in old:
             del self.rows[pk]
         self.runs = {key: run for key, run in self.runs.items() if key[0] not in old}

@@ -63,8 +63,8 @@ def test_a_delayed_job_comes_back_when_its_time_has_come(store):
 
 def test_a_batch_is_bounded_and_takes_the_longest_due_first(store):
     count = base.STAGE_BATCH + 3
-    make_jobs(store, count - 1, staged=False, run_after=clock(store) - seconds(60))
     last = waiting(store, -30)
+    make_jobs(store, count - 1, staged=False, run_after=clock(store) - seconds(60))
     assert store.stage() == base.STAGE_BATCH
     assert not reread(store, last).staged
     assert store.stage() == 3

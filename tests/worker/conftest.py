@@ -44,7 +44,9 @@ class Bench:
     def wait_until_begun(self, *jobs):
         """Wait until the tasks of these jobs hold; return the ids of their processes."""
         wait_until(lambda: all([*self.folder.glob(f"began-{job.pk}-*")] for job in jobs), "the tasks began")
-        return {path.name.rpartition("-")[2] for job in jobs for path in self.folder.glob(f"began-{job.pk}-*")}
+        return {
+            path.name.rpartition("-")[2] for job in jobs for path in self.folder.glob(f"began-{job.pk}-*")
+        }
 
     def go_on(self):
         (self.folder / "go-on").touch()
@@ -69,7 +71,8 @@ def listening(alias):
     """Return how many sessions wait for a NOTIFY in the database."""
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN %'"
         )
         return cursor.fetchone()[0]
 

@@ -66,7 +66,9 @@ def test_a_job_that_kills_its_workers_fails_and_its_neighbours_go_on(one_bench):
 def test_a_supervisor_restarts_a_killed_worker(one_bench):
     supervisor = one_bench.worker("--processes", "2", dbq=QUICK)
     one_bench.wait_until_idle(supervisor)
-    for pid in wait_until(lambda: (children(supervisor) if len(children(supervisor)) == 2 else None), "two workers"):
+    for pid in wait_until(
+        lambda: children(supervisor) if len(children(supervisor)) == 2 else None, "two workers"
+    ):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: len(children(supervisor)) == 4, "two more have started")
     assert supervisor.log().count("signal=SIGKILL") == 2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
+from tests.conftest import wait_until
 from tests.worker.conftest import ASLEEP, listening
 
 
@@ -42,13 +43,10 @@ def test_a_job_that_a_caller_makes_ready_again_is_announced(one_bench):
 def test_a_listener_that_was_cut_off_listens_again(one_bench):
     worker = one_bench.worker(dbq=ASLEEP)
     one_bench.wait_until_idle(worker)
-    from django.db import connection
-
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'")
-    from tests.conftest import wait_until
-
-    wait_until(lambda: "Listening interrupted" in worker.log() and listening("default"), "it listens again")
+    wait_until(lambda: "Listening interrupted" in worker.log(), "it is seen")
+    wait_until(lambda: listening("default"), "it listens again")
     one_bench.wait_for(one_bench.create("nothing"))
 
 

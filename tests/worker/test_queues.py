@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 
 import pytest
 from django.utils import timezone
@@ -90,7 +91,9 @@ def test_processes_run_tasks_at_once(bench):
     assert worker.wait() == 0, worker.log()
 
 
-@pytest.mark.parametrize("how", [["--threads", "2"], ["--processes", "2"], ["--processes", "2", "--threads", "2"]])
+@pytest.mark.parametrize(
+    "how", [["--threads", "2"], ["--processes", "2"], ["--processes", "2", "--threads", "2"]]
+)
 def test_a_burst_of_many_tasks_at_once_drains_too(one_bench, how):
     for n in range(60):
         one_bench.create("witness", {"n": n})
@@ -112,7 +115,7 @@ def test_a_rate_limit_spaces_tasks_out(one_bench):
     assert one_bench.worker("--rate_limit", "0.3", "--burst").wait() == 0
     started = sorted(moment for job in Job.objects.all() for moment in one_bench.runs(job, "started"))
     assert len(started) == 6 and one_bench.state(two_tasks) == "COMPLETE"
-    waits = [(after - before).total_seconds() for before, after in zip(started, started[1:], strict=False)]
+    waits = [(after - before).total_seconds() for before, after in itertools.pairwise(started)]
     assert min(waits) > 0.25
 
 

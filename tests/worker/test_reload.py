@@ -36,7 +36,9 @@ def test_a_code_change_restarts_the_worker(one_bench, settings, tmp_path):
     one_bench.wait_for(held)
     second = one_bench.create("watched")
     one_bench.wait_for(second)
-    versions = Job.objects.filter(name="watched").order_by("created").values_list("workspace__version", flat=True)
+    versions = (
+        Job.objects.filter(name="watched").order_by("created").values_list("workspace__version", flat=True)
+    )
     assert list(versions) == [1, 2]
     assert one_bench.runs(held, "outcome", "attempt") == [("done", 1), ("done", 1)]
     assert worker.popen.poll() is None and before

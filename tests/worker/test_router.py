@@ -54,7 +54,8 @@ def test_the_commands_use_the_database_of_the_router():
 
 @pytest.mark.parametrize("name", ["witness", "atomic_writes"])
 def test_a_worker_serves_the_database_of_the_router(manage, tmp_path, name):
-    worker = manage("worker", TEST_ROUTERS=json.dumps(ROUTERS), TEST_DBQ=json.dumps({"POLL_INTERVAL_SECONDS": 0.1}))
+    quick = {"POLL_INTERVAL_SECONDS": 0.1}
+    worker = manage("worker", TEST_ROUTERS=json.dumps(ROUTERS), TEST_DBQ=json.dumps(quick))
     bench = Bench(manage, "jobs", tmp_path)
     bench.wait_for(bench.create(name))
     worker.popen.terminate()

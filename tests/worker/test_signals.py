@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from django.db import connection
 
 from tests.conftest import wait_until
 from tests.worker.conftest import ASLEEP, children
@@ -70,7 +71,8 @@ def test_a_second_signal_ends_it_at_once_and_the_job_is_given_back(one_bench, wa
     assert facts(job) == ("NEW", "hold", 0, None, None) and one_bench.runs(job, "outcome") == []
     one_bench.go_on()
     assert one_bench.worker("--burst").wait() == 0
-    assert one_bench.state(job) == "COMPLETE" and one_bench.runs(job, "attempt") == [1, 1]
+    assert one_bench.state(job) == "COMPLETE", one_bench.runs(job, "error")
+    assert one_bench.runs(job, "attempt") == [1, 1]
 
 
 def test_a_job_half_way_is_given_back_as_ready(bench):
@@ -104,3 +106,31 @@ def test_workers_stop_when_their_supervisor_is_gone(one_bench):
     supervisor.popen.kill()
     assert supervisor.wait() == -signal.SIGKILL
     wait_until(lambda: supervisor.log().count("Supervisor gone") == 2, "the workers have seen it")
+
+
+@pytest.mark.postgresql
+def test_signals_are_heard_while_a_task_waits_in_c(one_bench):
+    job = one_bench.create("hold_in_c")
+    worker = one_bench.worker(dbq=ASLEEP)
+    one_bench.wait_until_begun(job)
+    worker.popen.terminate()
+    one_bench.wait_for(job, "STOPPING")
+    worker.popen.terminate()
+    assert worker.wait() == 0, worker.log()
+    assert facts(job)[:3] == ("NEW", "hold_in_c", 0)
+    with connection.cursor() as cursor:  # The server has not heard that its client is gone.
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'"
+        )
+
+
+@pytest.mark.parametrize("name", ["nothing", "atomic_writes"])
+def test_a_signal_is_heard_just_after_a_task(one_bench, name):
+    """Then the main thread goes to wait: a handler of Python's own might not run for hours."""
+    workers = [one_bench.worker(str(number), dbq={"POLL_INTERVAL_SECONDS": 0.1}) for number in range(5)]
+    for number, worker in enumerate(workers):
+        job = one_bench.create(name, queue_name=str(number))
+        one_bench.wait_for(job)
+        worker.popen.terminate()
+    for worker in workers:
+        assert worker.wait() == 0, worker.log()

@@ -40,7 +40,7 @@ moved AS (
     WHERE job.id = transition.id
       AND job.claim = transition.claim
       AND job.claimed_by = %(worker)s
-    RETURNING job.id, job.state
+    RETURNING job.id, job.state, transition.claim
 ),
 history AS (
     INSERT INTO django_dbq_taskrun (
@@ -50,6 +50,6 @@ history AS (
            at - age * interval '1 second', at - (age - seconds) * interval '1 second',
            outcome, run_error, changes
     FROM transition
-    WHERE task IS NOT NULL AND id IN (SELECT id FROM moved)
+    WHERE task IS NOT NULL AND (id, claim) IN (SELECT id, claim FROM moved)
 )
 SELECT id, state FROM moved
