@@ -51,14 +51,16 @@ def _unusable_paths(entry: Workflow) -> Iterator[CheckMessage]:
 def _unusable(where: str, path: str) -> Iterator[CheckMessage]:
     try:
         function = import_string(path)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # A module may even exit.
         yield _not_found(where, path, error)
         return
     if not callable(function):
         yield Error(f"{where}: {path!r} is not callable", id="dbq.E005")
 
 
-def _not_found(where: str, path: str, error: Exception) -> CheckMessage:
+def _not_found(where: str, path: str, error: BaseException) -> CheckMessage:
     hint = _nearest_path(path)
     extra = f". Did you mean {hint!r}?" if hint else ""
     return Error(f"{where}: {path!r} does not import: {type(error).__name__}: {error}{extra}", id="dbq.E004")

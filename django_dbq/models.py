@@ -72,7 +72,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete these jobs, with their history."""
-        jobs = self._chain()
+        jobs = self._chain()  # type: ignore[attr-defined]
         jobs._for_write = True
         with transaction.atomic(using=jobs.db):
             _lock(jobs.db, jobs.values("pk"))

@@ -25,7 +25,9 @@ def pytest_collection_modifyitems(config, items):
     # Levels of tests/chaos by how long they take; each includes the ones before it.
     levels = ["quick", "ci", "all"]
     wanted = levels[: levels.index(os.environ.get("CHAOS", "quick")) + 1]
-    late = [item for item in items if (mark := item.get_closest_marker("chaos")) and mark.args[0] not in wanted]
+    late = [
+        item for item in items if (mark := item.get_closest_marker("chaos")) and mark.args[0] not in wanted
+    ]
     if late:
         config.hook.pytest_deselected(items=late)
         items[:] = [item for item in items if item not in late]

@@ -128,8 +128,9 @@ JOBS_FAULTS = [
     (
         {"a": [TASK, "tests.workflows.nothingg"]},
         "E004",
-        "JOBS['a']['tasks'][1]: 'tests.workflows.nothingg' does not import: ImportError: Module \"tests.workflows\" "
-        "does not define a \"nothingg\" attribute/class. Did you mean 'tests.workflows.nothing'?",
+        "JOBS['a']['tasks'][1]: 'tests.workflows.nothingg' does not import: ImportError: "
+        'Module "tests.workflows" does not define a "nothingg" attribute/class.'
+        " Did you mean 'tests.workflows.nothing'?",
     ),
     ({"a": ["tests.workflow.nothing"]}, "E004", "Did you mean 'tests.workflows.nothing'?"),
     (

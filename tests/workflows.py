@@ -28,6 +28,17 @@ JOBS = {
     "create_witnesses": ["tests.workflows.create_witnesses"],
     "kill_worker": ["tests.workflows.kill_worker"],
     "hold_in_c": ["tests.workflows.hold_in_c"],
+    "hold_each": ["tests.workflows.hold_each"],
+    "until_told": ["tests.workflows.until_told", "tests.workflows.count"],
+    "until_told_atomic": {"tasks": ["tests.workflows.until_told", "tests.workflows.count"], "atomic": True},
+    "until_told_last": ["tests.workflows.until_told"],
+    "too_slow": {
+        "tasks": [{"task": "tests.workflows.hold", "timeout_seconds": 0.3}, "tests.workflows.count"],
+        "retry": {"max_attempts": 2, "delay_seconds": 0},
+    },
+    "too_slow_async": [{"task": "tests.workflows.hold_async", "timeout_seconds": 0.3}],
+    "too_slow_and_deaf": [{"task": "tests.workflows.hold_in_spite_of_all", "timeout_seconds": 0.3}],
+    "result": ["tests.workflows.result"],
 }
 
 
@@ -121,3 +132,47 @@ def hold_in_c(job):
 
 def kill_worker(job):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hold_each(job):
+    """As `hold`, with a word for each claim."""
+    folder = Path(job.workspace["folder"])
+    (folder / f"began-{job.pk}-{job.claim}").touch()
+    deadline = time.monotonic() + 30
+    while not (folder / f"go-on-{job.claim}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def until_told(job):
+    """Say that the task began, go on until the job should stop (or 30 seconds have passed), and say so."""
+    folder = Path(job.workspace["folder"])
+    (folder / f"began-{job.pk}-{os.getpid()}").touch()
+    deadline = time.monotonic() + 30
+    while not job.should_stop() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    job.workspace["told"] = job.should_stop()
+    (folder / f"told-{job.pk}").touch()
+
+
+async def hold_async(job):
+    """As `hold`; leave a word when cancelled."""
+    import asyncio
+
+    folder = Path(job.workspace["folder"])
+    (folder / f"began-{job.pk}-{os.getpid()}").touch()
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        (folder / f"cancelled-{job.pk}").touch()
+        raise
+
+
+def hold_in_spite_of_all(job):
+    try:
+        hold(job)
+    except Exception:
+        hold(job)
+
+
+def result(job):
+    job.result = job.workspace["n"]

@@ -379,7 +379,8 @@ class Keeper(threading.Thread):
         grace = conf.options().TIMEOUT_GRACE_SECONDS
         overdue = [found for slot in self.slots if (found := slot.overdue()) is not None]
         threaded = len(self.slots) > 1
-        stuck = [job for job, over in overdue if over > (0.0 if threaded else grace)]
+        # A coroutine is being cancelled meanwhile, and hooks may follow a task that has just ended.
+        stuck = [job for job, over in overdue if over > (TIME_LIMIT_CHECK_SECONDS if threaded else grace)]
         if stuck and self._leave_at == float("inf"):
             for job in stuck:
                 logger.error("Task stuck: job=%s name=%s task=%s", job.id, job.name, job.next_task)
@@ -391,8 +392,9 @@ class Keeper(threading.Thread):
         """Record as failed what still runs past its time limit."""
         for slot in self.slots:
             found = slot.overdue()
-            if found is not None and found[0].id in self._held:
-                self._finished.append(self.executor.fail_stuck(self._held[found[0].id]))
+            held = None if found is None else self._held.get(found[0].id)
+            if found is not None and held is not None and held.claim == found[0].claim:
+                self._finished.append(self.executor.fail_stuck(held))
         self._record()
 
     # Leases and upkeep.
@@ -422,7 +424,8 @@ class Keeper(threading.Thread):
         if time.monotonic() < self._upkeep.due_at:
             return
         self._hungry = True  # Polling is the truth.
-        if self.settings.rss_bytes_max is not None and (size := rss_bytes()) > self.settings.rss_bytes_max:
+        limit = self.settings.rss_bytes_max if self._jobs_begun else None  # Or it would never do anything.
+        if limit is not None and (size := rss_bytes()) > limit:
             logger.warning("Too large, stopping: rss_bytes=%d worker=%s", size, self.worker)
             return self._begin_stop()
         if self.parent is not None and os.getppid() != self.parent:

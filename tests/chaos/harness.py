@@ -234,17 +234,31 @@ class Chaos:
     def wait_state(self, job, state="COMPLETE", seconds=SLACK_SECONDS):
         wait_until(lambda: self.state(job) == state, f"job {job.id} ({job.name}) to be {state}", seconds)
 
+    def live(self):
+        """Tell whether a job has not finished."""
+        return bool(self.rows("SELECT 1 FROM django_dbq_job WHERE finished IS NULL LIMIT 1"))
+
+    def wait_said(self, worker, text):
+        wait_until(lambda: worker.said(text), f"{text!r} in {worker.path}")
+
+    def wait_dropped(self, worker):
+        self.wait_said(worker, "Lease lost, outcome dropped")
+
+    def wait_parked(self, job):
+        wait_until(
+            lambda: self.value(job, "error") and not self.value(job, "staged"), f"{job.id} to be parked"
+        )
+
+    def wait_children(self, supervisor, count):
+        wait_until(lambda: len(supervisor.children()) == count, f"{count} workers of {supervisor.pid}")
+
     def wait_extended(self, job, since):
         wait_until(
             lambda: (self.value(job, "lease_until") or since) > since, f"the lease of {job.id} to grow"
         )
 
     def wait_all(self, seconds=60):
-        wait_until(
-            lambda: self.rows("SELECT count(*) FROM django_dbq_job WHERE finished IS NULL")[0][0] == 0,
-            "every job to finish",
-            seconds,
-        )
+        wait_until(lambda: not self.live(), "every job to finish", seconds)
 
     # The oracle.
 

@@ -17,12 +17,12 @@ RESET = struct.pack("ii", 1, 0)
 
 @dataclass
 class Trap:
-    """Waits for the nth statement with a mark; then cuts its connection, or holds its bytes until `heal`."""
+    """Waits for the nth statement with a mark; then cuts its connection, holds everything until `heal`, or only tells."""
 
     mark: bytes
     when: str  # "before" the server sees it, or "after" it was carried out
     nth: int
-    action: str  # "cut" or "hold"
+    action: str  # "cut", "hold" or "watch"
     seen: int = 0
     sprung: threading.Event = field(default_factory=threading.Event)
 
@@ -89,6 +89,9 @@ class Proxy:
 
     def hold(self, tag, when="before", nth=1):
         return self._set(Trap(mark_of(tag), when, nth, "hold"))
+
+    def watch(self, tag, nth=1):
+        return self._set(Trap(mark_of(tag), "before", nth, "watch"))
 
     def heal(self):
         """End every fault. What was held goes on; what was swallowed stays lost."""
@@ -202,6 +205,8 @@ class Proxy:
         trap.sprung.set()
         if trap.action == "cut":
             return None
+        if trap.action == "watch":
+            return data
         await self._open.wait()
         return data
 

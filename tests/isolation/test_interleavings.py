@@ -155,7 +155,7 @@ def three_claims_of_two_jobs(store):
     }, check
 
 
-def record_and_rescue(store, hold=False, lost_attempts=0):
+def record_and_rescue(store, hold=False, lost_attempts=0, rescuer="two"):
     job = lost(store, lost_attempts=lost_attempts)
     spent = lost_attempts == 2
     values = {"hold": True, "attempt": 1} if hold else {}
@@ -174,14 +174,14 @@ def record_and_rescue(store, hold=False, lost_attempts=0):
             assert (row.claim, row.claimed_by) == ((2, "one") if hold else (1, None))
         elif rescued:
             assert (row.position, row.lost_attempts, outcomes) == (0, lost_attempts + 1, ["lost"])
-            assert (row.claim, row.claimed_by) == ((2, "two") if spent else (1, None))
+            assert (row.claim, row.claimed_by) == ((2, rescuer) if spent else (1, None))
         else:
             assert (row.position, row.claimed_by, row.claim, outcomes) == (0, "one", 1, [])
         assert story.waited == ({"record"} if story.open_at("rescue", "record") else set())
 
     return {
         "record": [records(store, job, "PROCESSING" if hold else "READY", **values)],
-        "rescue": [rescues(store)],
+        "rescue": [rescues(store, rescuer)],
     }, check
 
 
@@ -191,6 +191,10 @@ def a_held_record_and_rescue(store):
 
 def record_and_a_rescue_that_gives_up(store):
     return record_and_rescue(store, lost_attempts=2)
+
+
+def record_and_a_rescue_by_the_same_worker(store):
+    return record_and_rescue(store, lost_attempts=2, rescuer="one")
 
 
 def rescue_and_rescue(store):
@@ -504,6 +508,7 @@ PAIRS = [
     record_and_rescue,
     a_held_record_and_rescue,
     record_and_a_rescue_that_gives_up,
+    record_and_a_rescue_by_the_same_worker,
     rescue_and_rescue,
     extend_and_rescue,
     extend_and_record,

@@ -392,7 +392,7 @@ class Simulation(RuleBasedStateMachine):
     @some(holds_some)
     @rule(index=INDEX, everything=st.booleans())
     def give_back(self, index, everything):
-        """The worker gives back what it has not begun, or is at its end all that it holds, and is replaced."""
+        """The worker gives back what it has not begun, or everything, and then it leaves."""
         worker = self.one_that(holds_some, index)
         if everything:
             self.heartbeat(worker, stopping=True)

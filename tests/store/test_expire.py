@@ -2,7 +2,6 @@ import pytest
 
 from tests.store.helpers import (
     ALIASES,
-    claim,
     claimed,
     columns,
     make_job,
@@ -15,52 +14,60 @@ from tests.store.helpers import (
 pytestmark = pytest.mark.django_db(databases=ALIASES)
 
 
-def rescue(store):
-    return store.rescue(worker="rescuer", lease_seconds=30, lost_attempts_max=3)
+def rescue(store, worker="rescuer"):
+    return store.rescue(worker=worker, lease_seconds=30, lost_attempts_max=3)
 
 
-@pytest.mark.parametrize("stopping", [True, False])
-def test_the_jobs_of_a_dead_worker_are_found_by_the_next_rescue(store, stopping):
-    job = claimed(store, worker="dead")
-    store.extend([job], worker="dead", lease_seconds=600, stopping=stopping)
+def test_the_jobs_of_a_dead_worker_are_rescued_without_waiting_for_their_leases(store):
+    jobs = [claimed(store) for _ in range(3)]
     assert rescue(store) == (0, [])
-    assert store.expire(["dead"]) == 1
-    assert rescue(store) == (1, [])
-    assert [run.worker for run in runs(store, job)] == ["dead"]
-    assert [mine.id for mine in claim(store)] == [job.id]
+    assert store.expire(["one"]) == 3
+    assert rescue(store) == (3, [])
+    for job in jobs:
+        row = reread(store, job)
+        assert (row.state, row.lost_attempts, row.claimed_by) == ("READY", 1, None)
+        assert [run.outcome for run in runs(store, job)] == ["lost"]
 
 
-def test_nothing_but_the_lease_changes(store):
-    job = claimed(store, worker="dead")
+def test_nothing_else_of_them_changes(store):
+    job = claimed(store, workspace={"a": 1})
     before = columns(store, job)
-    store.expire(["dead"])
+    store.expire(["one"])
     after = columns(store, job)
     assert after.pop("lease_until") < before.pop("lease_until")
     assert after == before
 
 
-def test_many_workers_end_at_once_and_others_are_left_alone(store):
-    jobs = [claimed(store, worker=worker) for worker in ("a", "a", "b", "c")]
-    before = columns(store, jobs[3])
-    assert store.expire(["a", "b", "none"]) == 3
-    assert columns(store, jobs[3]) == before
-    assert rescue(store) == (3, [])
+def test_jobs_shown_as_stopping_too(store):
+    job = claimed(store)
+    store.extend([job], worker="one", lease_seconds=60, stopping=True)
+    assert store.expire(["one"]) == 1
+    assert rescue(store) == (1, [])
 
 
-def test_what_a_dead_worker_holds_no_more_is_left_alone(store):
-    job = claimed(store, worker="dead")
-    record(store, transition(job, "COMPLETE"), worker="dead")
-    foreign = make_job(store, state="PROCESSING")
-    before = columns(store, job), columns(store, foreign)
-    assert store.expire(["dead"]) == 0
-    assert (columns(store, job), columns(store, foreign)) == before
+def test_several_workers_are_told_at_once_and_others_are_left_alone(store):
+    one, two, other = (claimed(store, worker=name) for name in ("one", "two", "three"))
+    before = columns(store, other)
+    assert store.expire(["one", "two", "nobody"]) == 2
+    assert rescue(store) == (2, [])
+    assert {reread(store, job).state for job in (one, two)} == {"READY"}
+    assert columns(store, other) == before
 
 
-def test_a_worker_that_was_taken_for_dead_may_still_record(store):
-    job = claimed(store, worker="slow")
-    store.expire(["slow"])
-    assert record(store, transition(job, "COMPLETE"), worker="slow") == {job.id: "COMPLETE"}
-    assert reread(store, job).lease_until is None
+def test_what_it_held_before_is_left_alone(store):
+    job, waiting = claimed(store), make_job(store)
+    record(store, transition(job, "COMPLETE"))
+    before = columns(store, job), columns(store, waiting)
+    assert store.expire(["one"]) == 0
+    assert (columns(store, job), columns(store, waiting)) == before
+
+
+def test_a_dead_worker_that_lives_after_all_is_fenced_once_its_job_was_rescued(store):
+    job = claimed(store)
+    store.expire(["one"])
+    rescue(store)
+    assert store.extend([job], worker="one", lease_seconds=60) == {}
+    assert record(store, transition(job, "COMPLETE")) == {}
 
 
 def test_no_workers_are_none(store):

@@ -1,0 +1,1 @@
+"""Modules that do not import, for P3."""
