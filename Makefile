@@ -35,8 +35,13 @@ check: $(VENV)/.installed  ## Lint, types, layers, migrations.
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
+SEED ?= 1
+
+chaos: $(VENV)/.installed  ## Kill workers, networks and PostgreSQL, and soak (SEED=1; about ten minutes).
+	CHAOS=all SEED=$(SEED) $(BIN)/python -m pytest -q tests/chaos
+
 bench: $(VENV)/.installed  ## Measure draining and idle pickup (takes some minutes).
 	$(BIN)/python -m benchmarks.drain
 	$(BIN)/python -m benchmarks.pickup
 
-.PHONY: help demo test check bench
+.PHONY: help demo test check chaos bench

@@ -51,9 +51,7 @@ def _unusable_paths(entry: Workflow) -> Iterator[CheckMessage]:
 def _unusable(where: str, path: str) -> Iterator[CheckMessage]:
     try:
         function = import_string(path)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # A module may even exit.
+    except (Exception, SystemExit) as error:  # A module may even exit.
         yield _not_found(where, path, error)
         return
     if not callable(function):
@@ -72,7 +70,7 @@ def _nearest_path(path: str) -> str | None:
     for end in range(len(parts) - 1, -1, -1):
         try:
             names = _names_in(".".join(parts[:end]))
-        except Exception:
+        except (Exception, SystemExit):
             continue  # Said already: this is the path that does not import.
         hint = nearest(parts[end], names)
         return None if hint in (None, parts[end]) else ".".join([*parts[:end], str(hint), *parts[end + 1 :]])

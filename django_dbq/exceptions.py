@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from datetime import timedelta
 
 DELAY_SECONDS_MAX = 3_155_760_000  # A hundred years: every database and calendar holds the sum.
 
@@ -65,9 +66,8 @@ class Retry(DBQError):
     delay that is not a number of seconds from 0 on.
     """
 
-    def __init__(self, delay_seconds: float = 0.0, why: str = "") -> None:
-        check_delay(delay_seconds)
-        self.delay_seconds = delay_seconds
+    def __init__(self, delay_seconds: float | timedelta = 0.0, why: str = "") -> None:
+        self.delay_seconds = as_seconds(delay_seconds)
         super().__init__(why or f"asked to run again in {self.delay_seconds:g} s")
 
 
@@ -75,11 +75,15 @@ class Abort(DBQError):
     """Raise in a task: the job is FAILED now, whatever attempts are left."""
 
 
-def check_delay(seconds: object) -> None:
-    """Raise ValueError unless `seconds` is a number from 0 to DELAY_SECONDS_MAX."""
-    wrong = isinstance(seconds, bool) or not isinstance(seconds, (int, float))
-    if wrong or not 0 <= seconds <= DELAY_SECONDS_MAX:  # type: ignore[operator]
-        raise ValueError(f"a delay is a number of seconds from 0 to {DELAY_SECONDS_MAX}, not {seconds!r}")
+def as_seconds(delay: object) -> float:
+    """Return a delay, a number of seconds or a timedelta, as seconds. Raises ValueError for others."""
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds <= DELAY_SECONDS_MAX:  # type: ignore[operator]
+        raise ValueError(
+            f"a delay is a number of seconds from 0 to {DELAY_SECONDS_MAX}, or a timedelta, not {delay!r}"
+        )
+    return seconds  # type: ignore[return-value]
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import json
 import os
 import threading
@@ -21,7 +22,7 @@ from django_dbq import conf
 from django_dbq.engine.lifecycle import DUE_STATES, State
 from django_dbq.engine.workflow import JOB_NAME_MAX, QUEUE_NAME_MAX, TASK_PATH_MAX
 from django_dbq.engine.workspace import encode
-from django_dbq.exceptions import WorkspaceError
+from django_dbq.exceptions import DBQError, WorkspaceError
 
 DEFAULT_DELETE_JOBS_AFTER_HOURS = 24
 
@@ -299,7 +300,12 @@ class Job(models.Model):
         if self.workspace is None:
             self.workspace = {}
         if entry.creation_hook:
-            import_string(entry.creation_hook)(self)
+            returned = import_string(entry.creation_hook)(self)
+            if inspect.iscoroutine(returned):
+                returned.close()
+                raise DBQError(
+                    f"JOBS[{self.name!r}]['creation_hook'] is `async def`: it cannot run in create()"
+                )
         encode_workspace(self.workspace)
         self.staged = self._is_due()
 

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from django_dbq import (
     Abort,
+    DBQError,
     Finish,
     GoTo,
     Job,
@@ -506,6 +507,49 @@ def test_a_delay_that_is_no_time_fails_the_attempt(create, way, task, delay, mon
     assert done(job).state == "FAILED" and "a delay is a number of seconds" in job.error
     good.refresh_from_db()
     assert good.state == "COMPLETE"
+
+
+@both
+def test_a_delay_may_be_a_timedelta(create, way, monkeypatch):
+    job = create(snooze_nonsense)
+    monkeypatch.setitem(DELAY, "delay", datetime.timedelta(hours=1))
+    job = done(job)
+    assert job.state == "READY" and job.run_after - job.started > 3_599 * SECOND
+
+
+async def note_first(job):
+    CALLS.append("before")
+
+
+async def note_last(job):
+    CALLS.append("after")
+
+
+async def note_asynchronously(job, error):
+    CALLS.append(str(error))
+
+
+def wrapped(job):
+    """What a decorator that knows nothing of coroutines makes of an `async def` task."""
+    return asynchronous_boom(job)
+
+
+async def asynchronous_boom(job):
+    raise ValueError("uh oh")
+
+
+@both
+def test_hooks_and_wrapped_tasks_may_be_async(create, way):
+    hooks = {"pre_task_hook": note_first, "failure_hook": note_asynchronously, "post_task_hook": note_last}
+    assert done(create(wrapped, **hooks)).state == "FAILED"
+    assert CALLS == ["before", "uh oh", "after"]
+
+
+@both
+def test_an_async_creation_hook_is_refused_before_anything_is_written(create, way):
+    with pytest.raises(DBQError, match="creation_hook"):
+        create(nothing, creation_hook=note_first)
+    assert not Job.objects.exists()
 
 
 # Raising, and the retry policy.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from django_dbq.exceptions import check_delay
+from django_dbq.exceptions import as_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +16,10 @@ class Snooze:
     Raises ValueError for a delay that is not a number of seconds from 0 on.
     """
 
-    delay_seconds: float
+    delay_seconds: float | timedelta
 
     def __post_init__(self) -> None:
-        check_delay(self.delay_seconds)
+        object.__setattr__(self, "delay_seconds", as_seconds(self.delay_seconds))
 
 
 @dataclass(frozen=True, slots=True)

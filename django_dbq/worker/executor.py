@@ -52,6 +52,7 @@ from django_dbq.exceptions import (
     UnknownJob,
     WorkerLost,
     WorkspaceError,
+    as_seconds,
 )
 from django_dbq.models import Job, decode_workspace, encode_result, encode_workspace
 from django_dbq.store import get_store
@@ -230,14 +231,14 @@ class Executor:
             asynchronous = inspect.iscoroutinefunction(step.function)
             with undone, nullcontext() if asynchronous else _time_limit(step.task):
                 if step.workflow.pre_task_hook:
-                    import_string(step.workflow.pre_task_hook)(job)
+                    _await(import_string(step.workflow.pre_task_hook), job)
                 call = partial(async_to_sync(_run_coroutine), step) if asynchronous else step.function
-                returned = call(job)
+                returned = _await(call, job)
             refuse_open_transactions(before)
             outcome: Outcome
             match returned:
-                case Snooze(delay_seconds):
-                    outcome = Snoozed(delay_seconds)
+                case Snooze(delay):
+                    outcome = Snoozed(as_seconds(delay))
                 case GoTo(task):
                     if task not in step.plan:
                         raise DBQError(f"GoTo({task!r}): this job's tasks are {', '.join(step.plan)}")
@@ -338,7 +339,7 @@ class Executor:
         before = depths()
         try:
             with statement_errors_undone(before):
-                import_string(path)(job, *args)
+                _await(import_string(path), job, *args)
             refuse_open_transactions(before)
             return ""
         except BaseException as error:
@@ -356,6 +357,16 @@ class Executor:
         if not held:
             raise LeaseLost(f"job {job.id} is no longer this worker's; nothing was saved")
         job.recorded_workspace = text
+
+
+def _await(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function, plain or `async def`, and return what it returns in the end."""
+    returned = function(*args)
+    return async_to_sync(_awaited)(returned) if inspect.iscoroutine(returned) else returned
+
+
+async def _awaited(coroutine: Any) -> Any:
+    return await coroutine
 
 
 def _is_a(error: BaseException, path: str) -> bool:

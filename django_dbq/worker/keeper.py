@@ -155,7 +155,7 @@ class Keeper(threading.Thread):
             if len(self.backlog):
                 times.append(time.monotonic() + HOSTAGE_SECONDS)
             if self.settings.burst and not self._held and self._hungry:
-                return 0.0
+                times = [self._claim_at]
         return max(0.0, min(times) - time.monotonic())
 
     def _collect(self, timeout: float) -> None:
@@ -216,7 +216,9 @@ class Keeper(threading.Thread):
                 held.append(self._held_on(attempt))
             else:
                 self._let_go(attempt.job)
-                self._hungry |= attempt.transition.goes_on
+                if attempt.transition.goes_on:
+                    self._hungry = True
+                    self._jobs_begun -= 1  # It will be claimed again: one job is counted once.
         if self._stopping and held:
             self._give_back(held)
         elif held:

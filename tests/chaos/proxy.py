@@ -17,7 +17,7 @@ RESET = struct.pack("ii", 1, 0)
 
 @dataclass
 class Trap:
-    """Waits for the nth statement with a mark; then cuts its connection, holds everything until `heal`, or only tells."""
+    """Waits for the nth statement with a mark; then cuts its connection, holds all until healed, or tells."""
 
     mark: bytes
     when: str  # "before" the server sees it, or "after" it was carried out

@@ -5,7 +5,11 @@ Expected: running it again works, and workers that ran meanwhile lose nothing.
 
 import re
 
+import pytest
+
 from tests.conftest import wait_until
+
+pytestmark = pytest.mark.chaos("ci")
 
 
 def test_indexes_are_built_under_workers_even_when_killed_half_way(chaos):
@@ -30,7 +34,8 @@ def test_indexes_are_built_under_workers_even_when_killed_half_way(chaos):
     again = chaos.start(["manage.py", "migrate", "django_dbq"])
     assert again.wait(60) == 0, again.log()
     valid = chaos.rows(
-        "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indisvalid AND relname LIKE 'dbq_job%%'"
+        "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid"
+        " WHERE indisvalid AND relname LIKE 'dbq_job%%'"
     )
     assert {name for (name,) in valid} >= {"dbq_job_claim", "dbq_job_stage", "dbq_job_lease"}
     chaos.wait_all()

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 @pytest.mark.parametrize("socket", [False, True], ids=["tcp", "socket"])

@@ -9,8 +9,14 @@ import pytest
 from tests.chaos.proxy import DOWN, UP
 from tests.conftest import wait_until
 
+LATE = pytest.mark.chaos("ci")
 
-@pytest.mark.parametrize("directions", [(UP,), (DOWN,), (UP, DOWN)], ids=["up", "down", "both"])
+
+@pytest.mark.parametrize(
+    "directions",
+    [pytest.param((UP,), marks=LATE), pytest.param((DOWN,), marks=LATE), (UP, DOWN)],
+    ids=["up", "down", "both"],
+)
 @pytest.mark.parametrize("name", ["plain", "atomic"])
 def test_another_worker_takes_over_and_the_old_one_is_fenced(chaos, directions, name):
     proxy = chaos.proxy()

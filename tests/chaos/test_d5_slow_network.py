@@ -7,6 +7,8 @@ import pytest
 
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("seconds", [0.05, pytest.param(0.5, marks=pytest.mark.chaos("ci"))], ids=str)
 def test_latency_costs_no_lease(chaos, seconds):

@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 def test_a_deadlock_makes_the_record_wait_and_try_again(chaos):
     proxy = chaos.proxy()

@@ -5,6 +5,8 @@ Expected: nothing is lost; the next extend, or a rescue, follows.
 
 import pytest
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_cut_extend_is_repeated_and_the_task_runs_once(chaos, when):

@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_rescue(chaos, when):

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 def test_there_is_no_fork_storm_and_a_signal_ends_it(chaos):
     chaos.cluster.drop(chaos.name)  # Each keeper gives up at its first statement.

@@ -5,6 +5,8 @@ Expected: what can be caught is a failure of the task; the death of the process 
 
 import pytest
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("how", ["sys.exit", "BaseException"])
 def test_what_can_be_caught_fails_the_task_and_the_worker_lives(chaos, how):

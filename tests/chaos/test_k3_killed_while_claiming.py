@@ -6,6 +6,8 @@ after the lease, and the attempt is counted.
 
 import pytest
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("arrives", ["never", "late"])
 def test_a_claim_that_had_not_reached_the_server(chaos, arrives):

@@ -3,7 +3,11 @@
 Expected: retried; the task ran no time before.
 """
 
+import pytest
+
 from tests.conftest import wait_until
+
+pytestmark = pytest.mark.chaos("ci")
 
 
 def test_the_task_begins_once(chaos):

@@ -6,7 +6,11 @@ Expected: the task's writes are absent; retried; its effects are there exactly o
 import os
 import signal
 
+import pytest
+
 from tests.conftest import wait_until
+
+pytestmark = pytest.mark.chaos("ci")
 
 
 def test_its_writes_are_absent_and_then_there_once(chaos):

@@ -7,6 +7,8 @@ import pytest
 
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize(
     ("name", "mark"), [("plain", "record"), ("atomic", "record"), ("atomic", "COMMIT")], ids=str

@@ -6,6 +6,8 @@ makes the task and its hooks run again: at least once. After the record they nev
 
 import pytest
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("name", ["hooked", "hooked_boom"])
 def test_before_the_record_hooks_run_at_least_once(chaos, name):

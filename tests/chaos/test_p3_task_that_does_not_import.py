@@ -11,6 +11,8 @@ import pytest
 from tests.chaos import workflows
 from tests.chaos.workflows import HERE
 
+pytestmark = pytest.mark.chaos("ci")
+
 PATHS = {
     "no module": "tests.chaos.there_is_none.task",
     "no function": f"{HERE}.there_is_none",

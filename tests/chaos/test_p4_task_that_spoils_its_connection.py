@@ -5,6 +5,8 @@ Expected: its worker resets or drops the connection; the next job is unaffected.
 
 import pytest
 
+pytestmark = pytest.mark.chaos("ci")
+
 # What becomes of the job itself.
 LEFT = {
     "broken transaction": "FAILED",

@@ -5,6 +5,8 @@ Expected: reported as stuck; its attempt is recorded as failed; the process is r
 
 import pytest
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_it_costs_its_process_and_no_more(chaos, threads):

@@ -3,6 +3,10 @@
 Expected: as K5: the system's killer sends SIGKILL; and --max-rss replaces a worker that has grown.
 """
 
+import pytest
+
+pytestmark = pytest.mark.chaos("ci")
+
 
 def test_a_worker_that_has_grown_is_replaced(chaos):
     supervisor = chaos.worker("--processes", "2", "--max-rss", "250")

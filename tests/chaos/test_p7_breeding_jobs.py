@@ -3,7 +3,11 @@
 Expected: one NOTIFY; another queue's worker is not held up; the queue's depth shows it.
 """
 
+import pytest
+
 from tests.conftest import wait_until
+
+pytestmark = pytest.mark.chaos("ci")
 
 CHILDREN = 20_000
 

@@ -4,7 +4,11 @@ Expected: the lease runs out, and it is Z1: another worker runs the task. When t
 can learn from `should_stop()` that its lease is not to be trusted, and nothing of it is recorded.
 """
 
+import pytest
+
 from tests.conftest import wait_until
+
+pytestmark = pytest.mark.chaos("ci")
 
 
 def test_another_worker_takes_over_and_the_starved_one_is_told(chaos):

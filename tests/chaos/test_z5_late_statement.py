@@ -5,6 +5,8 @@ Expected: the rescue wins; the late statement matches no row; the second attempt
 
 import pytest
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("tag", ["record", "extend"])
 def test_it_changes_nothing_when_it_arrives(chaos, tag):

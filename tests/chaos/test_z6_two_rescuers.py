@@ -5,6 +5,8 @@ Expected: there is no leader; upkeep is guarded by the rows, so two are harmless
 
 import pytest
 
+pytestmark = pytest.mark.chaos("ci")
+
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_paused_rescue_and_another_s_count_one_loss(chaos, when):

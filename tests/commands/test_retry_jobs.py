@@ -134,7 +134,7 @@ def test_more_than_one_batch_is_retried(monkeypatch):
         (["--stuck", "--hours", "1", "--state", "FAILED"], "no --state"),
         (["--state", "READY"], "invalid choice: 'READY'"),
         (["not-an-id"], "invalid UUID value: 'not-an-id'"),
-        (["--hours", "soon"], "invalid float value: 'soon'"),
+        (["--hours", "soon"], "must be a number of hours from 0 to 876600, not 'soon'"),
         (["--hours", "nan"], "--hours"),
         (["--hours", "-1"], "--hours"),
         (["--hours", "inf"], "--hours"),
@@ -161,8 +161,7 @@ def test_workers_are_woken(manage, tmp_path):
     from tests.worker.conftest import ASLEEP, Bench
 
     bench = Bench(manage, "default", tmp_path)
-    worker = bench.worker(dbq=ASLEEP)
-    bench.wait_until_idle(worker)
     job = ended()
+    bench.wait_until_idle(bench.worker(dbq=ASLEEP))
     retry_jobs()
     bench.wait_for(job)

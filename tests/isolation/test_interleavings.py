@@ -503,6 +503,21 @@ def record_and_expiry_of_many(store):
     return batches_in_different_orders(store, lambda pks: store.expire(["one"]))
 
 
+def retry_and_delete_of_many(store):
+    jobs = [claimed(store) for _ in range(3)]
+    record(store, *(transition(job, "FAILED", run=a_run(job, outcome="failed")) for job in jobs))
+
+    def check(story):
+        assert not Job.objects.exists() and not TaskRun.objects.exists()
+        assert story.answer("retry") == (3 if story.first("retry", "delete") else 0), "neither is half done"
+
+    return {
+        "holder": [lambda: Job.objects.select_for_update().filter(pk=jobs[1].pk).first()],
+        "retry": [lambda: store.retry([job.pk for job in jobs])],
+        "delete": [lambda: Job.objects.all().delete()],
+    }, check
+
+
 PAIRS = [
     claim_and_claim,
     record_and_rescue,
@@ -533,6 +548,7 @@ TRIPLES = [
     record_and_cancel_of_many_backwards,
     record_and_retry_of_many,
     record_and_expiry_of_many,
+    retry_and_delete_of_many,
 ]
 
 

@@ -420,15 +420,17 @@ class Simulation(RuleBasedStateMachine):
     # Faults.
 
     @some(has_ended_some)
-    @rule(index=INDEX, arrives=st.sampled_from(["at once", "late", "never"]))
-    def answer_to_record_is_lost(self, index, arrives):
-        """The worker will send it again; what it sent may arrive now, later or never."""
+    @rule(index=INDEX, arrives=st.sampled_from(["at once", "late", "never"]), again=st.booleans())
+    def answer_to_record_is_lost(self, index, arrives, again):
+        """The worker sends it again, now or later; what it sent may arrive now, later or never."""
         worker = self.one_that(has_ended_some, index)
         if arrives == "at once":
             self.send(worker.name, worker.outbox)
         elif arrives == "late":
             self.in_flight.append((worker.name, [replace(one) for one in worker.outbox]))
         worker.unsure = True
+        if again:
+            self.record_as(worker)
 
     @precondition(lambda self: self.in_flight)
     @rule(index=INDEX, again=st.booleans())
@@ -495,10 +497,16 @@ class Simulation(RuleBasedStateMachine):
     # The promises.
 
     @invariant()
+    def every_promise_holds(self):
+        self.no_job_is_lost()
+        self.rows_are_sound()
+        self.only_what_was_asked_for_is_cancelled()
+        self.attempts_are_bounded()
+        self.a_worker_that_trusts_its_lease_has_the_job()
+
     def no_job_is_lost(self):
         assert self.model.rows.keys() == self.live
 
-    @invariant()
     def rows_are_sound(self):
         for row in self.model.rows.values():
             held = row.state in HELD_STATES
@@ -507,13 +515,11 @@ class Simulation(RuleBasedStateMachine):
             assert row.state in (*DUE_STATES, *HELD_STATES, *FINISHED_STATES), row
             assert row.next_task == (row.plan[row.position] if row.state != "COMPLETE" else ""), row
 
-    @invariant()
     def only_what_was_asked_for_is_cancelled(self):
         for pk, row in self.model.rows.items():
             asked = row.state == State.CANCELLED or row.cancel_requested
             assert not asked or pk in self.asked_to_cancel, row
 
-    @invariant()
     def attempts_are_bounded(self):
         for pk, row in self.model.rows.items():
             policy = conf.workflow(row.name).task(row.plan[row.position], row.position).retry
@@ -521,7 +527,6 @@ class Simulation(RuleBasedStateMachine):
             assert 0 <= row.attempt <= policy.max_attempts + LOST_ATTEMPTS_MAX, row
             assert len(self.lost_starts[pk]) <= LOST_ATTEMPTS_MAX, row
 
-    @invariant()
     def a_worker_that_trusts_its_lease_has_the_job(self):
         for worker in self.workers:
             for pk, job in worker.held.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from argparse import ArgumentTypeError
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +12,12 @@ from django.db import router
 from django.utils import timezone
 
 from django_dbq.engine.lifecycle import FINISHED_STATES, HELD_STATES, State
+from django_dbq.exceptions import DELAY_SECONDS_MAX
 from django_dbq.models import Job
 from django_dbq.store import get_store
 
 BATCH = 1_000
+HOURS_MAX = DELAY_SECONDS_MAX / 3_600
 
 
 class Command(BaseCommand):
@@ -34,7 +37,7 @@ class Command(BaseCommand):
             action="store_true",
             help="jobs that a worker of the original package left PROCESSING or STOPPING (needs --hours)",
         )
-        parser.add_argument("--hours", type=float, help="only those that nobody touched for this long")
+        parser.add_argument("--hours", type=_hours, help="only those that nobody touched for this long")
         parser.add_argument("--dry-run", action="store_true", help="say how many, change nothing")
         parser.add_argument("--database", help="the database that holds the jobs")
 
@@ -73,3 +76,13 @@ class Command(BaseCommand):
         if retried:
             get_store(using).announce(queue_names)
         self.stdout.write(f"Retried jobs: {retried}")
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = -1.0
+    if not 0 <= hours <= HOURS_MAX:
+        raise ArgumentTypeError(f"must be a number of hours from 0 to {HOURS_MAX:g}, not {text!r}")
+    return hours
