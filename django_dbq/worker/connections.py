@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from django.db import connections
+from django.db import Error, connections
 
 from django_dbq.exceptions import TransactionLeftOpen
 
@@ -68,10 +68,20 @@ def _in_transaction(connection: Any) -> bool:
             return False
         return bool(raw.info.transaction_status != IDLE)
     try:
+        if connection.vendor == "mysql":
+            # MySQL itself does not tell.
+            return bool(connection.mysql_is_mariadb and _asked(connection, "SELECT @@in_transaction"))
         return bool(getattr(raw, "in_transaction", False))
-    except connection.Database.Error:  # The task closed it, below Django.
-        connection.close()
+    except (Error, connection.Database.Error):  # The task closed it, below Django.
+        with suppress(Error):
+            connection.close()
         return False
+
+
+def _asked(connection: Any, question: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(question)
+        return cursor.fetchone()[0]
 
 
 def _broken(connection: Any) -> bool:

@@ -130,17 +130,15 @@ class Keeper(threading.Thread):
             if time.monotonic() >= self._leave_at:
                 self._give_back_everything()
                 return self.leave()
-            if self._stopping:
-                if not self._held:
-                    return
-            else:
+            if not self._stopping:
                 self._free_hostages()
                 self._keep_up()
+            if not self._stopping:
                 self._claim()
                 if self._spent():
                     self._begin_stop()
-                    if not self._held:
-                        return
+            if self._stopping and not self._held:
+                return
             self._extend()
 
     def _patience(self) -> float:

@@ -86,8 +86,11 @@ class Cluster:
         self.start()
 
     def remove(self):
-        self.stop("immediate")
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            if (self.data / "postmaster.pid").exists():  # Ctrl-C has reached the server too.
+                self.stop("immediate")
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def set(self, name, value):
         """Change a setting of the server, or back to its default with None."""

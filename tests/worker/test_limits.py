@@ -127,7 +127,7 @@ def test_within_the_grace_a_task_ends_by_itself(one_bench):
 
 def test_a_worker_that_has_become_too_large_finishes_what_runs_and_exits(one_bench):
     job, rest = one_bench.create("hold"), one_bench.create("hold")
-    worker = one_bench.worker("--max-rss", "1", dbq={"POLL_INTERVAL_SECONDS": 0.1})
+    worker = one_bench.worker("--max-rss", "1", dbq={**ASLEEP, "POLL_INTERVAL_SECONDS": 0.1})
     one_bench.wait_until_begun(job)
     wait_until(lambda: "Too large, stopping: rss_bytes=" in worker.log(), "the worker has noticed")
     one_bench.go_on()
@@ -135,9 +135,17 @@ def test_a_worker_that_has_become_too_large_finishes_what_runs_and_exits(one_ben
     assert one_bench.runs(job, "outcome") == ["done"] and one_bench.state(rest) == "NEW"
 
 
+def test_a_worker_that_is_too_large_and_idle_exits_at_once(one_bench):
+    job = one_bench.create("nothing")
+    worker = one_bench.worker("--max-rss", "1", dbq={**ASLEEP, "POLL_INTERVAL_SECONDS": 0.1})
+    assert worker.wait() == 0, worker.log()
+    assert one_bench.state(job) == "COMPLETE"
+
+
 def test_a_worker_that_is_too_large_from_the_start_gets_something_done(one_bench):
     jobs = [one_bench.create("nothing") for _ in range(3)]
-    supervisor = one_bench.worker("--processes", "2", "--max-rss", "1", dbq={"POLL_INTERVAL_SECONDS": 0.1})
+    dbq = {**ASLEEP, "POLL_INTERVAL_SECONDS": 0.1}
+    supervisor = one_bench.worker("--processes", "2", "--max-rss", "1", dbq=dbq)
     for job in jobs:
         one_bench.wait_for(job)
     # No process is replaced that has done nothing.
