@@ -46,7 +46,8 @@ def versions() -> str:
     ).stdout.strip()
     return (
         f"django_dbq {django_dbq.__version__} ({commit or 'no commit'}), Python {platform.python_version()},"
-        f" Django {django.__version__}, {driver}, PostgreSQL {server} with fsync {fsync}, {os.cpu_count()} cores"
+        f" Django {django.__version__}, {driver}, PostgreSQL {server} with fsync {fsync},"
+        f" {os.cpu_count()} cores"
     )
 
 
