@@ -145,7 +145,7 @@ def test_a_task_is_told_at_once_that_its_worker_was_asked_to_exit(bench, way):
 
 
 @pytest.mark.postgresql
-def test_a_task_is_told_when_its_lease_could_not_be_renewed(bench):
+def test_a_task_is_told_when_its_lease_could_not_be_renewed_and_its_outcome_is_kept(bench):
     from django_dbq.store import get_store
 
     job = bench.create("until_told")
@@ -154,6 +154,9 @@ def test_a_task_is_told_when_its_lease_could_not_be_renewed(bench):
     with locked(get_store("default"), job):
         wait_until(lambda: told(bench, job), "the task was told")
         assert not reread(job).cancel_requested
+    # Somebody had the row locked, nobody has taken the job.
+    bench.wait_for(job)
+    assert bench.runs(job, "outcome") == ["done", "done"]
 
 
 def test_a_task_that_nobody_wants_to_stop_is_not_told(bench):

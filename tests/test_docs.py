@@ -29,7 +29,7 @@ PAGES = [
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUNNABLE = {"python", "bash"}
-SHOWN_ONLY = {"ini", "procfile", "cron", "sql"}  # Other programs read these.
+SHOWN_ONLY = {"ini", "procfile", "cron", "sql", "yaml"}  # Other programs read these.
 SECONDS_MAX = 60
 
 

@@ -116,6 +116,8 @@ class Executor:
     def run(self, job: Job) -> Attempt:
         """Run the job's next task once. Whatever the task does, an attempt comes back."""
         began = time.monotonic()
+        if not self._still_held(job):
+            return _dropped(job, 0.0)
         try:
             step = self._find(job)
         except TaskUnavailable as error:
@@ -275,8 +277,7 @@ class Executor:
         seconds = time.monotonic() - began
         if isinstance(error, LeaseLost) or not self._still_held(job):
             # Another worker has the job: nothing of this attempt counts, and no hook runs.
-            dropped = decide(job, GivenBack(), step.plan, step.task.retry, 0.0)
-            return Attempt(job, dropped, seconds, error, recorded=False)
+            return _dropped(job, seconds, error)
         position, attempt_number = job.position, job.attempt
         transition = decide(job, outcome, step.plan, step.task.retry, random.random())
         hooks_failed = ""
@@ -314,7 +315,11 @@ class Executor:
         lease_seconds = conf.options().LEASE_SECONDS
         try:
             with self.watching(connections[self.using]):
-                return bool(self.store.extend([job], worker=self.worker, lease_seconds=lease_seconds))
+                if self.store.extend([job], worker=self.worker, lease_seconds=lease_seconds):
+                    return True
+                # Or somebody has the row locked: then nobody can take the job, and the record will wait.
+                mine = Job.objects.using(self.using).filter(claim=job.claim, claimed_by=self.worker)
+                return mine.filter(pk=job.pk).exists()
         except (DatabaseError, InterfaceError):
             return True  # The record, which is guarded too, will tell.
 
@@ -367,6 +372,11 @@ def _await(function: Callable[..., Any], *args: Any) -> Any:
 
 async def _awaited(coroutine: Any) -> Any:
     return await coroutine
+
+
+def _dropped(job: Job, seconds: float, error: BaseException | None = None) -> Attempt:
+    """Return an attempt that counts for nothing: another worker has the job."""
+    return Attempt(job, decide(job, GivenBack(), (), RetryPolicy(), 0.0), seconds, error, recorded=False)
 
 
 def _is_a(error: BaseException, path: str) -> bool:

@@ -35,12 +35,14 @@ def log_attempt(attempt: Attempt) -> None:
 def _event(attempt: Attempt) -> tuple[int, str]:
     transition = attempt.transition
     if not attempt.recorded:
-        return logging.WARNING, "Lease lost, outcome dropped"
-    if transition.state is State.CANCELLED:
-        return logging.INFO, "Job cancelled"
-    if transition.state is State.FAILED:
-        return logging.ERROR, "Job failed"
-    if attempt.error is not None:
+        level, event = logging.WARNING, "Lease lost, outcome dropped"
+    elif transition.state is State.CANCELLED:
+        level, event = logging.INFO, "Job cancelled"
+    elif transition.state is State.FAILED:
+        level, event = logging.ERROR, "Job failed"
+    elif attempt.error is not None:
         events = {"parked": "Parked", "given_back": "Database failed, given back"}
-        return logging.WARNING, events.get(transition.outcome, "Task failed")
-    return logging.INFO, "Job complete" if transition.finished else "Task done"
+        level, event = logging.WARNING, events.get(transition.outcome, "Task failed")
+    else:
+        level, event = logging.INFO, "Job complete" if transition.finished else "Task done"
+    return level, event

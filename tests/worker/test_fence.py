@@ -1,0 +1,57 @@
+"""A worker whose lease may have run out looks before it begins a task, and before it runs hooks."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_dbq.store import get_store
+from django_dbq.worker.executor import Executor
+from tests.models import Row
+from tests.store.helpers import claimed, columns
+
+pytestmark = pytest.mark.django_db
+
+PAST = 0.0  # On the monotonic clock.
+
+
+@pytest.fixture
+def store():
+    return get_store("default")
+
+
+@pytest.fixture
+def executor():
+    return Executor("default", "one")
+
+
+def taken(store, job):
+    """Let another worker rescue a job."""
+    store.expire(["one"])
+    assert store.rescue(worker="two", lease_seconds=30, lost_attempts_max=3) == (1, [])
+
+
+@pytest.mark.parametrize("name", ["writes", "atomic_writes"])
+def test_a_task_is_not_begun_once_its_job_was_taken(store, executor, name):
+    job = claimed(store, name=name)
+    taken(store, job)
+    job.trusted_until = PAST
+    before = columns(store, job)
+    attempt = executor.run(job)
+    assert attempt.recorded is False and not Row.objects.exists()
+    assert columns(store, job) == before
+
+
+@pytest.mark.parametrize("name", ["writes", "atomic_writes"])
+def test_a_task_is_begun_when_nobody_has_taken_its_job(store, executor, name):
+    job = claimed(store, name=name)
+    job.trusted_until = PAST
+    attempt = executor.run(job)
+    assert attempt.recorded is not False and attempt.transition.state == "COMPLETE"
+    assert Row.objects.count() == 1
+
+
+def test_a_worker_that_trusts_its_lease_asks_nobody(store, executor):
+    job = claimed(store, name="nothing")
+    before = columns(store, job)
+    assert executor.run(job).transition.state == "COMPLETE"
+    assert columns(store, job) == before, "its lease was not even renewed"
