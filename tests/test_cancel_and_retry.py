@@ -83,6 +83,19 @@ def test_a_running_job_is_told_at_the_next_heartbeat_and_cancelled_when_its_task
     assert reread(job).state == "CANCELLED"
 
 
+@pytest.mark.parametrize("name", ["until_told_then_witness", "until_told_then_witness_atomic"])
+def test_a_worker_that_would_have_gone_on_with_a_cancelled_job_does_not(bench, name):
+    job = bench.create(name)
+    # Every task counts as short: the job would stay with its worker.
+    worker = bench.worker(dbq={**HEARTBEATS, "BACKLOG_SECONDS": 60})
+    bench.wait_until_begun(job)
+    job.cancel()
+    bench.wait_for(job, "CANCELLED")
+    worker.popen.terminate()
+    assert worker.wait() == 0, worker.log()
+    assert bench.witnesses() == [] and "Lease lost" not in worker.log()
+
+
 def test_a_job_whose_last_task_ends_well_is_complete_all_the_same(bench):
     job = bench.create("until_told_last")
     bench.worker(dbq=HEARTBEATS)

@@ -31,6 +31,11 @@ JOBS = {
     "hold_each": ["tests.workflows.hold_each"],
     "until_told": ["tests.workflows.until_told", "tests.workflows.count"],
     "until_told_atomic": {"tasks": ["tests.workflows.until_told", "tests.workflows.count"], "atomic": True},
+    "until_told_then_witness": ["tests.workflows.until_told", "tests.workflows.witness"],
+    "until_told_then_witness_atomic": {
+        "tasks": ["tests.workflows.until_told", "tests.workflows.witness"],
+        "atomic": True,
+    },
     "until_told_last": ["tests.workflows.until_told"],
     "too_slow": {
         "tasks": [{"task": "tests.workflows.hold", "timeout_seconds": 0.3}, "tests.workflows.count"],

@@ -110,6 +110,7 @@ def test_what_a_worker_of_the_original_left_is_taken_over(state):
 def test_a_job_that_a_worker_holds_is_never_stuck():
     lease = {"claimed_by": "host:1:abc", "lease_until": timezone.now()}
     job = left(hours=9, claim=1, **lease)
+    assert retry_jobs("--stuck", "--hours", "1", "--dry-run") == "Would retry jobs: 0"
     assert retry_jobs("--stuck", "--hours", "1") == "Retried jobs: 0"
     assert states(job) == ["PROCESSING"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,9 +70,20 @@ class Successor:
     def work(self, *queues):
         return self.manage("worker", *queues, "--burst")
 
-    def work_one_task(self, queue):
-        # With a rate limit a job goes back between its tasks.
-        return self.manage("worker", queue, "--rate_limit", "0.01", "--max-jobs", "1")
+    def work_one_task(self, queue, has_run):
+        # The rate limit keeps the worker from the next task until it is told to stop.
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "django", "worker", queue, "--rate_limit", "3600"],
+            cwd=PROJECT,
+            env={**os.environ, **self.env},
+        )
+        try:
+            wait_until(has_run, "one task has run")
+            worker.terminate()
+            assert worker.wait(timeout=30) == 0
+        finally:
+            worker.kill()
+            worker.wait()
 
 
 @pytest.fixture
@@ -186,11 +198,12 @@ def test_a_job_passes_between_the_packages_task_by_task(database, original, succ
         pk = successor_creates(successor, "shared")
     else:
         pk = original("create", queue_name="shared", workspace={"by": "original"})
-    for done, turn in enumerate(turns[:3], start=1):
+    tasks = ["jobs.first", "jobs.second", "jobs.third"]
+    for done, (turn, task) in enumerate(zip(turns[:3], tasks, strict=True), start=1):
         if turn == "original":
             original("work", queue="shared", tasks=1)
         else:
-            successor.work_one_task("shared")
+            successor.work_one_task("shared", TaskRun.objects.using(database).filter(task=task).exists)
         job = Job.objects.using(database).get(pk=pk)
         assert len(ran(job)) == done
     assert job.state == "COMPLETE"
