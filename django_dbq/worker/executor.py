@@ -319,7 +319,7 @@ class Executor:
                     return True
                 # Or somebody has the row locked: then nobody can take the job, and the record will wait.
                 mine = Job.objects.using(self.using).filter(claim=job.claim, claimed_by=self.worker)
-                return mine.filter(pk=job.pk).exists()
+                return bool(mine.filter(pk=job.pk).exists())
         except (DatabaseError, InterfaceError):
             return True  # The record, which is guarded too, will tell.
 

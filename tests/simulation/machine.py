@@ -526,6 +526,10 @@ class Simulation(RuleBasedStateMachine):
             assert self.failures[pk] <= policy.max_attempts, row
             assert 0 <= row.attempt <= policy.max_attempts + LOST_ATTEMPTS_MAX, row
             assert len(self.lost_starts[pk]) <= LOST_ATTEMPTS_MAX, row
+            if row.state not in FINISHED_STATES and not row.spent:
+                # What was given back, parked or snoozed is no attempt.
+                present = row.state in HELD_STATES
+                assert row.attempt == self.failures[pk] + row.lost_attempts + present, row
 
     def a_worker_that_trusts_its_lease_has_the_job(self):
         for worker in self.workers:

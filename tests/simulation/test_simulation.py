@@ -16,6 +16,7 @@ from tests.simulation.machine import JOBS, QUEUES, Simulation
 from tests.simulation.model import LOST_ATTEMPTS_MAX
 from tests.simulation.replay import ALIASES, replay
 
+on_every_store = pytest.mark.django_db(databases=ALIASES)
 SCALE = float(os.environ.get("SIMULATION_SCALE", "1"))
 
 
@@ -58,11 +59,15 @@ def begin():
 
 
 def end(story):
+    """Look at the promises, let the story come to its end, and let every store do as the model did."""
     story.every_promise_holds()
     story.teardown()
+    for alias in ALIASES:
+        replay(alias, story.trace)
     return story.seen
 
 
+@on_every_store
 def test_a_worker_that_thaws_records_nothing():
     story, one, _ = begin()
     story.run_as(one, 0, Done())
@@ -72,12 +77,14 @@ def test_a_worker_that_thaws_records_nothing():
     assert (seen["rescue"], seen["stale record"]) == (1, 1)
 
 
+@on_every_store
 def test_a_worker_that_begins_after_its_job_was_taken_saves_nothing():
     story, _, _ = begin()
     story.freeze(index=0, other=0, thaws=True)
     assert end(story)["stale save"] == 1
 
 
+@on_every_store
 def test_a_worker_that_thaws_hears_at_its_heartbeat_what_it_has_lost():
     story, one, _ = begin()
     story.freeze(index=0, other=0, thaws=False)
@@ -86,6 +93,7 @@ def test_a_worker_that_thaws_hears_at_its_heartbeat_what_it_has_lost():
     assert not one.held and end(story)["heartbeat tells that a job is lost"] == 1
 
 
+@on_every_store
 def test_a_worker_whose_record_was_written_recognises_it_when_it_tries_again():
     story, one, _ = begin()
     story.run_as(one, 0, Done(), keep=True)
@@ -95,6 +103,7 @@ def test_a_worker_whose_record_was_written_recognises_it_when_it_tries_again():
     assert end(story)["own success"] == 1
 
 
+@on_every_store
 def test_a_record_that_arrives_after_it_was_sent_again_changes_nothing():
     story, one, _ = begin()
     story.run_as(one, 0, Done())
@@ -104,6 +113,7 @@ def test_a_record_that_arrives_after_it_was_sent_again_changes_nothing():
     assert end(story)["stale record"] == 2
 
 
+@on_every_store
 def test_a_task_that_fails_whenever_it_runs_has_no_more_attempts_than_its_policy_says():
     story, one, two = begin()
     (pk,) = story.live
@@ -117,6 +127,7 @@ def test_a_task_that_fails_whenever_it_runs_has_no_more_attempts_than_its_policy
     assert story.model.rows[pk].state == "FAILED" and not two.held
 
 
+@on_every_store
 def test_a_job_that_kills_its_workers_is_failed_by_the_last_of_those_that_rescue_it():
     story, _, _ = begin()
     (pk,) = story.live
@@ -129,8 +140,8 @@ def test_a_job_that_kills_its_workers_is_failed_by_the_last_of_those_that_rescue
     assert story.model.rows[pk].state == "FAILED"
 
 
+@on_every_store
 @pytest.mark.parametrize("alias", ALIASES)
-@pytest.mark.django_db(databases=ALIASES)
 def test_a_store_does_as_the_model_does(alias):
     class Replayed(Simulation):
         def told(self):
