@@ -148,7 +148,7 @@ class Keeper(threading.Thread):
             times.append(time.monotonic() + TIME_LIMIT_CHECK_SECONDS)
         if not self._stopping:
             times.append(self._upkeep.due_at)
-            if self.settings.rate_limit_seconds and self._hungry:
+            if self.settings.rate_limit_seconds and self._hungry and not self._held:
                 times.append(self._claim_at)
             if len(self.backlog):
                 times.append(time.monotonic() + HOSTAGE_SECONDS)
@@ -285,8 +285,8 @@ class Keeper(threading.Thread):
     # Claiming, and giving back.
 
     def _claim(self) -> None:
-        if self._stopping or not self._hungry or time.monotonic() < self._claim_at:
-            return  # Upkeep may have begun the stop just now.
+        if not self._hungry or time.monotonic() < self._claim_at:
+            return
         if any(job.lost_attempts for job in self._held.values()):
             return  # It may have killed its worker: nothing is to be lost beside it.
         running = len(self._held) - len(self.backlog)
