@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import signal
 
 import freezegun
 import pytest
@@ -188,8 +189,13 @@ def test_a_transaction_of_the_test_that_is_broken_already_is_an_error_of_the_tes
 
 def test_ctrl_c_ends_the_test_and_not_the_attempt():
     Job.objects.create(name="ctrl-c")
-    with pytest.raises(KeyboardInterrupt):
-        run_jobs()
+    # What starts the tests in the background may have made them deaf to it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_settings_at_fault_are_an_error_of_the_test(settings):
