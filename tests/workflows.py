@@ -74,6 +74,10 @@ def write_row(job):
     Row.objects.using(job._state.db).create(text=str(job.id))
 
 
+def write_row_of_failure(job, error):
+    write_row(job)
+
+
 def write_row_and_boom(job):
     write_row(job)
     raise ValueError("uh oh")

@@ -95,8 +95,8 @@ class _Step:
     workflow: Workflow
     plan: Sequence[str]
     task: Task
-    function: Callable[[Job], Any]
     recorded: str | None  # The workspace as the attempt found it.
+    function: Callable[[Job], Any] | None = None
 
 
 class Executor:
@@ -120,6 +120,7 @@ class Executor:
             return _dropped(job, 0.0)
         try:
             step = self._find(job)
+            step.function = _imported(job)
         except TaskUnavailable as error:
             parked = Parked(_line(error), conf.options().PARK_SECONDS)
             return Attempt(job, decide(job, parked, (), RetryPolicy(), 0.0), 0.0, error)
@@ -133,6 +134,8 @@ class Executor:
 
     def fail_lost(self, job: Job) -> Attempt:
         """Fail a job whose workers died too often, with its failure hook."""
+        if not self._still_held(job):
+            return _dropped(job, 0.0)  # Another worker fails it.
         error = WorkerLost(
             f"{job.lost_attempts} workers were lost while they ran {job.next_task};"
             ' DBQ["LOST_ATTEMPTS_MAX"] allows no more'
@@ -146,7 +149,7 @@ class Executor:
         return Attempt(job, transition, 0.0, error)
 
     def fail_stuck(self, job: Job) -> Attempt:
-        """Fail the attempt of a job whose task passed its time limit and would not end."""
+        """Fail the attempt of a job whose task, or its import, passed its time limit and would not end."""
         began = time.monotonic()
         step = self._find(job)
         error = TaskTimeout(f"{job.next_task} ran past its timeout_seconds and did not end; its worker left")
@@ -155,7 +158,7 @@ class Executor:
     # Finding the task.
 
     def _find(self, job: Job) -> _Step:
-        """Return the job's present task. Raises TaskUnavailable when it may not or cannot be imported."""
+        """Return the job's present task, not imported. Raises TaskUnavailable when it may not be."""
         try:
             workflow = conf.workflow(job.name)
         except UnknownJob as error:
@@ -170,17 +173,8 @@ class Executor:
         if position != job.position:
             # A deploy, or a worker of the original package, has moved it: attempts count anew.
             job.position, job.attempt, job.lost_attempts = position, 1, 0
-        try:
-            function = import_string(job.next_task)
-        except BaseException as error:  # A module may even exit.
-            _leave_to_the_person(error)
-            raise TaskUnavailable(
-                f"the task {job.next_task!r} of job {job.name!r} does not import: {_line(error)}"
-            ) from error
-        if not callable(function):
-            raise TaskUnavailable(f"the task {job.next_task!r} of job {job.name!r} is not callable")
         task = workflow.task(job.next_task, position)
-        return _Step(workflow, plan, task, function, job.recorded_workspace)
+        return _Step(workflow, plan, task, job.recorded_workspace)
 
     # Running it.
 
@@ -362,6 +356,20 @@ class Executor:
         if not held:
             raise LeaseLost(f"job {job.id} is no longer this worker's; nothing was saved")
         job.recorded_workspace = text
+
+
+def _imported(job: Job) -> Callable[[Job], Any]:
+    """Return the function of the job's present task. Raises TaskUnavailable when there is none."""
+    try:
+        function: Callable[[Job], Any] = import_string(job.next_task)
+    except BaseException as error:  # A module may even exit.
+        _leave_to_the_person(error)
+        raise TaskUnavailable(
+            f"the task {job.next_task!r} of job {job.name!r} does not import: {_line(error)}"
+        ) from error
+    if not callable(function):
+        raise TaskUnavailable(f"the task {job.next_task!r} of job {job.name!r} is not callable")
+    return function
 
 
 def _await(function: Callable[..., Any], *args: Any) -> Any:

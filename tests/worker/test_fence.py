@@ -55,3 +55,14 @@ def test_a_worker_that_trusts_its_lease_asks_nobody(store, executor):
     before = columns(store, job)
     assert executor.run(job).transition.state == "COMPLETE"
     assert columns(store, job) == before, "its lease was not even renewed"
+
+
+def test_a_hook_of_a_lost_job_runs_on_the_worker_that_holds_it_alone(store, executor, settings):
+    hook = "tests.workflows.write_row_of_failure"
+    settings.JOBS = {"hooked": {"tasks": ["tests.workflows.nothing"], "failure_hook": hook}}
+    job = claimed(store, name="hooked")
+    taken(store, job)
+    job.trusted_until = PAST
+    assert executor.fail_lost(job).recorded is False and not Row.objects.exists()
+    [job] = store.claim(["default"], worker="one", limit=1, lease_seconds=30)
+    assert executor.fail_lost(job).transition.state == "FAILED" and Row.objects.count() == 1
