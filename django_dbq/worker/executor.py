@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -96,7 +96,7 @@ class _Step:
     plan: Sequence[str]
     task: Task
     recorded: str | None  # The workspace as the attempt found it.
-    function: Callable[[Job], Any] | None = None
+    function: Callable[[Job], Any] = field(init=False)  # Set once it is imported.
 
 
 class Executor:
