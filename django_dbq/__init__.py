@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from django_dbq.compat.django_async import deschedule, schedule
     from django_dbq.engine.directives import Finish, GoTo, Snooze
     from django_dbq.exceptions import (
         Abort,
+        BadSignature,
+        CallError,
         DBQError,
+        GroupError,
         LeaseLost,
         Retry,
         SettingsError,
@@ -17,16 +21,20 @@ if TYPE_CHECKING:
         WorkerLost,
         WorkspaceError,
     )
-    from django_dbq.models import Job, TaskRun
+    from django_dbq.models import Group, Job, TaskRun, WorkerProcess
 
 __version__ = "4.0.0"
 
 # Loaded when first asked for: a model cannot be imported before the apps are ready.
 _HOME = {
     "Abort": "exceptions",
+    "BadSignature": "exceptions",
+    "CallError": "exceptions",
     "DBQError": "exceptions",
     "Finish": "engine.directives",
     "GoTo": "engine.directives",
+    "Group": "models",
+    "GroupError": "exceptions",
     "Job": "models",
     "LeaseLost": "exceptions",
     "Retry": "exceptions",
@@ -36,14 +44,21 @@ _HOME = {
     "TaskTimeout": "exceptions",
     "UnknownJob": "exceptions",
     "WorkerLost": "exceptions",
+    "WorkerProcess": "models",
     "WorkspaceError": "exceptions",
+    "deschedule": "compat.django_async",
+    "schedule": "compat.django_async",
 }
 
 __all__ = [
     "Abort",
+    "BadSignature",
+    "CallError",
     "DBQError",
     "Finish",
     "GoTo",
+    "Group",
+    "GroupError",
     "Job",
     "LeaseLost",
     "Retry",
@@ -53,7 +68,10 @@ __all__ = [
     "TaskTimeout",
     "UnknownJob",
     "WorkerLost",
+    "WorkerProcess",
     "WorkspaceError",
+    "deschedule",
+    "schedule",
 ]
 
 

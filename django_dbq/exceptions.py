@@ -43,6 +43,18 @@ class TaskUnavailable(DBQError):
     """Raised when a job's next task may not or cannot be imported. The job is parked."""
 
 
+class CallError(DBQError, ValueError):
+    """Raised when a function call cannot become a job; says which part of it is at fault."""
+
+
+class BadSignature(DBQError):
+    """What a function call fails with whose row is not as it was signed. It is never imported."""
+
+
+class GroupError(DBQError, ValueError):
+    """Raised when a job or group cannot be put together so: what has begun takes in nothing more."""
+
+
 class LeaseLost(DBQError):
     """Raised when a worker tries to write a job that is no longer its own."""
 

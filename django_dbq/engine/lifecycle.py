@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from django_dbq.engine.retry import RetryPolicy
-from django_dbq.engine.workflow import locate
+from django_dbq.engine.workflow import SMALLINT_MAX, locate
 
 
 class State(enum.StrEnum):
@@ -25,6 +25,7 @@ class State(enum.StrEnum):
 
 
 DUE_STATES = (State.NEW, State.READY)
+UNBEGUN_STATES = (*DUE_STATES, State.WAITING)
 HELD_STATES = (State.PROCESSING, State.STOPPING)
 FINISHED_STATES = (State.COMPLETE, State.FAILED, State.CANCELLED)
 
@@ -39,6 +40,7 @@ class JobView(Protocol):
     position: int
     attempt: int
     lost_attempts: int
+    priority: int
     prior_state: str  # NEW or READY: the state that the claim found.
 
 
@@ -142,6 +144,7 @@ class Transition:
     error: str | None = None
     workspace: str | None = None  # JSON text
     result: str | None = None  # JSON text
+    priority: int | None = None
     hold: bool = False  # The same worker goes on with the next task under the next claim.
     run: Run | None = None
 
@@ -202,7 +205,12 @@ def decide(
             delay = retry.delay(job.attempt - job.lost_attempts, chance)
             if delay is None or not may_retry:
                 return to(State.FAILED, error=error)
-            return to(State.READY, error=error, delay_seconds=delay if wanted is None else wanted)
+            return to(
+                State.READY,
+                error=error,
+                delay_seconds=delay if wanted is None else wanted,
+                priority=_stepped(job.priority, retry.priority_step),
+            )
         case Lost(error):
             return to(State.FAILED, error=error)
         case Parked(error, delay_seconds):
@@ -214,3 +222,8 @@ def decide(
             )
         case GivenBack():
             return to(State(job.prior_state), attempt=job.attempt - 1)
+
+
+def _stepped(priority: int, step: int) -> int | None:
+    """Return the priority after a failure, within what the column holds; None where it stays."""
+    return max(-SMALLINT_MAX - 1, min(SMALLINT_MAX, priority + step)) if step else None

@@ -170,22 +170,26 @@ class _Reader:
             self.path(f"{where}[{index}]", path)
         return tuple(value)
 
-    def retry(self, where: str, value: Any) -> Any:
-        return RetryPolicy(
-            **self.options(
-                where,
-                value,
-                {
-                    "max_attempts": self.whole,
-                    "delay_seconds": self.seconds,
-                    "backoff": self.backoff,
-                    "max_delay_seconds": self.seconds,
-                    "jitter": self.flag,
-                    "on": self.exceptions,
-                    "not_on": self.exceptions,
-                },
-            )
+    def attempts(self, where: str, value: Any) -> Any:
+        return None if value is None else self.whole(where, value)
+
+    def retry_options(self, where: str, value: Any) -> dict[str, Any]:
+        return self.options(
+            where,
+            value,
+            {
+                "max_attempts": self.attempts,
+                "delay_seconds": self.seconds,
+                "backoff": self.backoff,
+                "max_delay_seconds": self.seconds,
+                "jitter": self.flag,
+                "on": self.exceptions,
+                "not_on": self.exceptions,
+            },
         )
+
+    def retry(self, where: str, value: Any) -> Any:
+        return RetryPolicy(**self.retry_options(where, value))
 
     def tasks(self, where: str, value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
@@ -247,6 +251,16 @@ def parse(name: Any, entry: Any) -> tuple[Workflow | None, list[Problem]]:
         for task in found.pop("tasks")
     )
     return Workflow(name=name, tasks=tasks, **found), []
+
+
+def parse_execution(given: Any) -> tuple[dict[str, Any], list[Problem]]:
+    """Read the options of one function call, where they stand in `meta`.
+
+    Those of `retry` come back as they were given: they change the policy of calls.
+    """
+    reader = _Reader()
+    known = {**reader.execution(), "retry": reader.retry_options, "queue_name": reader.queue_name}
+    return reader.options("meta", given, known), reader.problems
 
 
 def _kind(value: Any) -> str:

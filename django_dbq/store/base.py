@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any
 
-from django_dbq.engine.lifecycle import GivenBack, State, Transition, decide
+from django.db import connections, models, transaction
+
+from django_dbq.engine.lifecycle import UNBEGUN_STATES, GivenBack, State, Transition, decide
 from django_dbq.engine.retry import RetryPolicy
-
-if TYPE_CHECKING:
-    from django_dbq.models import Job
+from django_dbq.models import Group, Job, TaskRun, WorkerProcess
 
 STAGE_BATCH = 1_000
 RESCUE_BATCH = 100
 PRUNE_BATCH = 1_000
+WAKE_BATCH = 1_000
 
 # What delete_old removes; STOPPING only where no lease is held: those are the original's.
 PRUNED_STATES = (State.COMPLETE, State.FAILED, State.CANCELLED)
@@ -59,6 +61,10 @@ class Store(ABC):
         """Take up to `limit` due jobs for `worker`, in claim order, and count an attempt of each."""
 
     @abstractmethod
+    def claim_by_id(self, job_ids: Collection[Any], *, worker: str, lease_seconds: float) -> list[Job]:
+        """Take these jobs for `worker`, due or not, where they wait; count an attempt of each."""
+
+    @abstractmethod
     def record(
         self,
         transitions: Sequence[Transition],
@@ -93,6 +99,10 @@ class Store(ABC):
 
         Finished jobs are left alone and missing from the answer.
         """
+
+    @abstractmethod
+    def deschedule(self, identity: str) -> int:
+        """Cancel the calls with this identity that have not begun; return how many."""
 
     @abstractmethod
     def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
@@ -136,10 +146,61 @@ class Store(ABC):
     def expire(self, workers: Collection[str]) -> int:
         """End the leases of workers known to be dead, for the next rescue to find; return how many."""
 
+    @abstractmethod
+    def clock(self) -> datetime.datetime:
+        """Return the time by the database's clock."""
+
+    # Groups: rare, and the same for every database.
+
+    def wait_for_group(self, job: Job, group: Group) -> bool:
+        """Make a waiting job the final one of a group; tell whether it still waited.
+
+        It is due once `wake` finds the group's other jobs complete or cancelled.
+        """
+        with self._write():
+            waiting = Job.objects.using(self.using).filter(pk=job.pk, state__in=UNBEGUN_STATES)
+            if not waiting.update(state=State.WAITING, group=group, modified=self.clock()):
+                return False
+            Group.objects.using(self.using).filter(pk=group.pk).update(final=job)
+            return True
+
+    def wake(self) -> int:
+        """Make final jobs due whose group's other jobs are complete or cancelled; return how many."""
+        jobs = Job.objects.using(self.using)
+        waiting = list(jobs.filter(state=State.WAITING).values_list("pk", flat=True)[:WAKE_BATCH])
+        if not waiting:
+            return 0
+        skip = connections[self.using].features.has_select_for_update_skip_locked
+        with self._write():
+            # Locked before their jobs are looked at: who adds a job to a group locks it too.
+            groups = Group.objects.using(self.using).filter(final__in=waiting).order_by("pk")
+            finals = dict(groups.select_for_update(skip_locked=skip).values_list("pk", "final"))
+            others = jobs.filter(group__in=finals).exclude(pk__in=finals.values())
+            unended = others.exclude(state__in=(State.COMPLETE, State.CANCELLED))
+            for group in unended.order_by().values_list("group", flat=True).distinct():
+                del finals[group]
+            ready = jobs.filter(pk__in=finals.values(), state=State.WAITING)
+            return int(ready.update(state=State.READY, modified=self.clock()))
+
+    # Worker processes.
+
+    def report(self, process: WorkerProcess) -> None:
+        """Note that a worker process lives."""
+        process.seen = self.clock()
+        process.save(using=self.using)
+
+    def leave(self, worker: str) -> None:
+        """Forget a worker process that ends, and those that have not been seen for a day."""
+        forgotten = self.clock() - datetime.timedelta(days=1)
+        rows = WorkerProcess.objects.using(self.using)
+        rows.filter(models.Q(name=worker) | models.Q(seen__lt=forgotten)).delete()
+
+    def _write(self) -> AbstractContextManager[Any]:
+        """Return a transaction that is going to write."""
+        return transaction.atomic(using=self.using)
+
     def recorded(self, transitions: Iterable[Transition], *, worker: str) -> dict[Any, str]:
         """Return the states of those that an earlier try has written, though its answer was lost."""
-        from django_dbq.models import TaskRun
-
         claims = {transition.job_id: transition.claim for transition in transitions}
         runs = TaskRun.objects.using(self.using).filter(job__in=claims, worker=worker)
         written = runs.exclude(outcome="lost").values_list("job_id", "claim", "job__state")

@@ -20,7 +20,14 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State, Transition
+from django_dbq.engine.lifecycle import (
+    DUE_STATES,
+    FINISHED_STATES,
+    HELD_STATES,
+    UNBEGUN_STATES,
+    State,
+    Transition,
+)
 from django_dbq.models import Job, TaskRun
 from django_dbq.store import base
 
@@ -38,12 +45,22 @@ class PortableStore(base.Store):
         now: datetime.datetime | None = None,
     ) -> list[Job]:
         with self._write():
-            now = now or self._now()
+            now = now or self.clock()
             due = Q(run_after__isnull=True) | Q(run_after__lte=now)
             waiting = self._jobs().filter(due, state__in=DUE_STATES, staged=True, queue_name__in=queue_names)
             jobs = self._take(waiting, limit)
-            if not jobs:
-                return []
+            self._give(jobs, worker, lease_seconds, now)
+            return sorted(jobs, key=base.urgency)
+
+    def claim_by_id(self, job_ids: Collection[Any], *, worker: str, lease_seconds: float) -> list[Job]:
+        with self._write():
+            jobs = list(self._locked(self._jobs().filter(id__in=job_ids, state__in=DUE_STATES)))
+            self._give(jobs, worker, lease_seconds, self.clock())
+            return sorted(jobs, key=base.urgency)
+
+    def _give(self, jobs: list[Job], worker: str, lease_seconds: float, now: datetime.datetime) -> None:
+        """Write the claim of jobs that are locked."""
+        if jobs:
             until = now + datetime.timedelta(seconds=lease_seconds)
             self._jobs().filter(id__in=[job.id for job in jobs]).update(
                 state=State.PROCESSING,
@@ -62,7 +79,6 @@ class PortableStore(base.Store):
                 job.attempt += 1
                 job.started = job.started or now
                 job.finished, job.modified = None, now
-            return sorted(jobs, key=base.urgency)
 
     def _take(self, waiting: models.QuerySet[Job], limit: int) -> list[Job]:
         """Lock up to `limit` of the most urgent jobs, passing over what others hold locked.
@@ -92,7 +108,7 @@ class PortableStore(base.Store):
     ) -> dict[Any, str]:
         sent = time.monotonic()
         with self._write():
-            now = now or self._now()
+            now = now or self.clock()
             # Locked first, so that no cancel comes between; in one order everywhere, so that
             # two workers cannot wait for each other.
             rows = self._jobs().filter(id__in=[transition.job_id for transition in transitions])
@@ -112,7 +128,7 @@ class PortableStore(base.Store):
             return {transition.job_id: state for transition, state in moved}
 
     def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:
-        values: dict[str, Any] = {"workspace": json.loads(workspace), "modified": self._now()}
+        values: dict[str, Any] = {"workspace": json.loads(workspace), "modified": self.clock()}
         if result is not None:
             values["result"] = json.loads(result)
         return bool(self._held(job.id, job.claim, worker).update(**values))
@@ -121,7 +137,7 @@ class PortableStore(base.Store):
         self, jobs: Collection[Job], *, worker: str, lease_seconds: float, stopping: bool = False
     ) -> dict[Any, bool]:
         with self._write():
-            until = self._now() + datetime.timedelta(seconds=lease_seconds)
+            until = self.clock() + datetime.timedelta(seconds=lease_seconds)
             values: dict[str, Any] = {"lease_until": until}
             if stopping:
                 values["state"] = State.STOPPING
@@ -137,14 +153,21 @@ class PortableStore(base.Store):
 
     def cancel(self, job_ids: Collection[Any]) -> dict[Any, str]:
         with self._write():
-            now = self._now()
+            now = self.clock()
             jobs = self._jobs().filter(id__in=job_ids)
             locked = dict(jobs.order_by("id").select_for_update().values_list("id", "state"))
-            waiting = [pk for pk, state in locked.items() if state in (*DUE_STATES, State.WAITING)]
+            waiting = [pk for pk, state in locked.items() if state in UNBEGUN_STATES]
             held = [pk for pk, state in locked.items() if state in HELD_STATES]
             jobs.filter(id__in=waiting).update(state=State.CANCELLED, finished=now, modified=now)
             jobs.filter(id__in=held).update(cancel_requested=True, modified=now)
             return dict.fromkeys(waiting, str(State.CANCELLED)) | {pk: locked[pk] for pk in held}
+
+    def deschedule(self, identity: str) -> int:
+        with self._write():
+            jobs = self._jobs().filter(identity=identity, state__in=UNBEGUN_STATES)
+            ids = list(jobs.order_by("id").select_for_update().values_list("id", flat=True))
+            now = self.clock()
+            return jobs.filter(id__in=ids).update(state=State.CANCELLED, finished=now, modified=now)
 
     def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
         taken = Q(state__in=FINISHED_STATES)
@@ -166,14 +189,14 @@ class PortableStore(base.Store):
                         staged=True,
                         finished=None,
                         cancel_requested=False,
-                        modified=self._now(),
+                        modified=self.clock(),
                         **values,
                     )
                 )
             return retried
 
     def stage(self, *, now: datetime.datetime | None = None) -> int:
-        due = self._jobs().filter(staged=False, run_after__lte=now or self._now())
+        due = self._jobs().filter(staged=False, run_after__lte=now or self.clock())
         # Looked at first, so that an idle worker does not take SQLite's only write lock.
         if not due.exists():
             return 0
@@ -190,12 +213,12 @@ class PortableStore(base.Store):
         lost_attempts_max: int,
         now: datetime.datetime | None = None,
     ) -> tuple[int, list[Job]]:
-        expired = self._jobs().filter(lease_until__lt=now or self._now(), state__in=HELD_STATES)
+        expired = self._jobs().filter(lease_until__lt=now or self.clock(), state__in=HELD_STATES)
         if not expired.exists():
             return 0, []
         ready, spent = 0, []
         with self._write():
-            now = now or self._now()
+            now = now or self.clock()
             for job in self._locked(expired.order_by("id"))[: base.RESCUE_BATCH]:
                 assert job.claimed_by
                 why = f"WorkerLost: the lease of {job.claimed_by} ran out"
@@ -274,7 +297,7 @@ class PortableStore(base.Store):
                     cursor.execute("UPDATE django_dbq_job SET state = state WHERE 0")
             yield
 
-    def _now(self) -> datetime.datetime:
+    def clock(self) -> datetime.datetime:
         connection = connections[self.using]
         if connection.vendor != "mysql":
             return timezone.now()  # SQLite has no clock but this machine's.
@@ -311,6 +334,8 @@ def _columns(
     }
     if transition.delay_seconds is not None:
         values["run_after"] = now + datetime.timedelta(seconds=transition.delay_seconds)
+    if transition.priority is not None:
+        values["priority"] = transition.priority
     if transition.workspace is not None:
         values["workspace"] = json.loads(transition.workspace)
     if transition.result is not None:

@@ -89,6 +89,10 @@ class PostgresStore(base.Store):
         # The planner may join the claimed rows in any order.
         return sorted(self._jobs("claim", values), key=base.urgency)
 
+    def claim_by_id(self, job_ids: Collection[Any], *, worker: str, lease_seconds: float) -> list[Job]:
+        values = {"ids": list(job_ids), "worker": worker, "lease": lease_seconds}
+        return sorted(self._jobs("claim_by_id", values), key=base.urgency)
+
     def record(
         self,
         transitions: Sequence[Transition],
@@ -133,6 +137,9 @@ class PostgresStore(base.Store):
     def cancel(self, job_ids: Collection[Any]) -> dict[Any, str]:
         return self._pairs("cancel", {"ids": list(job_ids)})
 
+    def deschedule(self, identity: str) -> int:
+        return self._run("deschedule", {"identity": identity})
+
     def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
         return self._run("retry", {"ids": list(job_ids), "from_start": from_start, "stuck": stuck})
 
@@ -160,6 +167,12 @@ class PostgresStore(base.Store):
 
     def expire(self, workers: Collection[str]) -> int:
         return self._run("expire", {"workers": list(workers)})
+
+    def clock(self) -> datetime.datetime:
+        with connections[self.using].cursor() as cursor:
+            cursor.execute("SELECT statement_timestamp()")
+            now: datetime.datetime = cursor.fetchone()[0]
+            return now
 
     def _prune_batch(self, before: datetime.datetime) -> int:
         return self._run("prune", {"before": before, "limit": base.PRUNE_BATCH})
@@ -234,6 +247,8 @@ def _as_json(transition: Transition, sent: float) -> str:
             "seconds": run.seconds,
             "run_error": run.error,
         }
+    if transition.priority is not None:
+        values["priority"] = transition.priority
     text = json.dumps(values)[:-1]
     if transition.workspace is not None:
         text += f',"workspace":{transition.workspace}'

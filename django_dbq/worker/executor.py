@@ -22,7 +22,7 @@ from asgiref.sync import async_to_sync
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.utils.module_loading import import_string
 
-from django_dbq import conf
+from django_dbq import calls, conf
 from django_dbq.engine.directives import Finish, GoTo, Snooze
 from django_dbq.engine.lifecycle import (
     Done,
@@ -44,6 +44,7 @@ from django_dbq.engine.workflow import Task, Workflow, locate
 from django_dbq.engine.workspace import changes, printable
 from django_dbq.exceptions import (
     Abort,
+    BadSignature,
     DBQError,
     LeaseLost,
     Retry,
@@ -120,7 +121,9 @@ class Executor:
             return _dropped(job, 0.0)
         try:
             step = self._find(job)
-            step.function = _imported(job)
+            step.function = _called(job) if job.call is not None else _imported(job)
+        except BadSignature as error:
+            return _refused(job, error, began)
         except TaskUnavailable as error:
             parked = Parked(_line(error), conf.options().PARK_SECONDS)
             return Attempt(job, decide(job, parked, (), RetryPolicy(), 0.0), 0.0, error)
@@ -158,7 +161,15 @@ class Executor:
     # Finding the task.
 
     def _find(self, job: Job) -> _Step:
-        """Return the job's present task, not imported. Raises TaskUnavailable when it may not be."""
+        """Return the job's present task, not imported.
+
+        Raises TaskUnavailable when it may not be, and BadSignature for a call that was changed.
+        """
+        if job.call is not None:
+            workflow = calls.workflow(job)
+            step = _Step(workflow, workflow.plan, workflow.tasks[0], job.recorded_workspace)
+            job.timeout_seconds = step.task.timeout_seconds
+            return step
         try:
             workflow = conf.workflow(job.name)
         except UnknownJob as error:
@@ -174,6 +185,7 @@ class Executor:
             # A deploy, or a worker of the original package, has moved it: attempts count anew.
             job.position, job.attempt, job.lost_attempts = position, 1, 0
         task = workflow.task(job.next_task, position)
+        job.timeout_seconds = task.timeout_seconds
         return _Step(workflow, plan, task, job.recorded_workspace)
 
     # Running it.
@@ -372,9 +384,47 @@ def _imported(job: Job) -> Callable[[Job], Any]:
     return function
 
 
-def _await(function: Callable[..., Any], *args: Any) -> Any:
+def _called(job: Job) -> Callable[[Job], Any]:
+    """Return a task that calls the function of a signed call and keeps what it returns."""
+    try:
+        function = calls.resolve(job.next_task)
+    except BaseException as error:
+        _leave_to_the_person(error)
+        raise TaskUnavailable(f"the function {job.next_task!r} does not import: {_line(error)}") from error
+    if not callable(function):
+        raise TaskUnavailable(f"the function {job.next_task!r} is not callable")
+    args, kwargs = calls.arguments(job)
+
+    def call(job: Job) -> Any:
+        return _kept(job, _await(function, *args, **kwargs))
+
+    async def call_async(job: Job) -> Any:
+        return _kept(job, await function(*args, **kwargs))
+
+    return call_async if inspect.iscoroutinefunction(function) else call
+
+
+def _kept(job: Job, returned: Any) -> Any:
+    """Pass directives on, and keep anything else as the result."""
+    if isinstance(returned, (Snooze, Finish)):
+        return returned
+    job.result = returned
+    return None
+
+
+def _refused(job: Job, error: BadSignature, began: float) -> Attempt:
+    """Fail a call whose row was changed: nothing of it is used, and no attempt will be better."""
+    transition = decide(job, Failed(_line(error), may_retry=False), (), RetryPolicy(), 0.0)
+    seconds = time.monotonic() - began
+    transition.run = Run(
+        job.next_task, job.position, job.attempt, "failed", began, seconds, error=_line(error)
+    )
+    return Attempt(job, transition, seconds, error)
+
+
+def _await(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function, plain or `async def`, and return what it returns in the end."""
-    returned = function(*args)
+    returned = function(*args, **kwargs)
     return async_to_sync(_awaited)(returned) if inspect.iscoroutine(returned) else returned
 
 

@@ -10,16 +10,19 @@ import enum
 import logging
 import os
 import queue
+import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError
 
 from django_dbq import conf
 from django_dbq.engine.lifecycle import Run, State, Transition
-from django_dbq.models import Job, decode_workspace
+from django_dbq.models import Job, WorkerProcess, decode_workspace
 from django_dbq.store import get_store
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Attempt, Executor
@@ -35,6 +38,7 @@ logger = logging.getLogger("django_dbq.worker")
 
 HOSTAGE_SECONDS = 1.0  # A task this long behind which others wait makes them go back.
 TIME_LIMIT_CHECK_SECONDS = 0.5
+WAKE_SECONDS = 0.02  # For more of a group's jobs to end meanwhile.
 
 
 class Word(enum.Enum):
@@ -79,12 +83,15 @@ class Keeper(threading.Thread):
         self.parent: int | None = None  # The supervisor's process id.
         self.fallen: tuple[str, ...] = ()  # Workers known to be dead: their jobs need not wait.
         self._upkeep = Upkeep(self.store, self.worker)
+        self._process: WorkerProcess | None = None  # Its row.
+        self._report_at = 0.0
         self._lease_seconds = options.LEASE_SECONDS
         # A little less than the lease, for clocks that run at different speeds.
         self._trust_seconds = 0.95 * options.LEASE_SECONDS
         self._held: dict[Any, Job] = {}  # Everything claimed: in the backlog or running.
         self._finished: list[Attempt] = []
         self._hungry = True  # A claim may find something.
+        self._chosen = None if settings.job_ids is None else deque(settings.job_ids)
         self._stopping = False
         self._leave_at = float("inf")  # When grace ends.
         self._timeouts = any(
@@ -138,6 +145,8 @@ class Keeper(threading.Thread):
                 if self._spent():
                     self._begin_stop()
             if self._stopping and not self._held:
+                if self._process is not None:
+                    self._session.run(lambda: self.store.leave(self.worker))
                 return
             self._extend()
 
@@ -180,6 +189,8 @@ class Keeper(threading.Thread):
         limit = self.settings.max_jobs
         if limit is not None and self._jobs_begun >= limit and not self._held:
             return True
+        if self._chosen is not None:
+            return not self._chosen and not self._held
         return self.settings.burst and not self._held and not self._hungry
 
     # Recording.
@@ -210,6 +221,9 @@ class Keeper(threading.Thread):
         held = []
         for attempt in finished:
             log_attempt(attempt)
+            if attempt.job.group_id is not None and attempt.transition.finished:
+                # A final job may wait for it.
+                self._upkeep.due_at = min(self._upkeep.due_at, time.monotonic() + WAKE_SECONDS)
             if attempt.recorded and attempt.transition.hold:
                 held.append(self._held_on(attempt))
             else:
@@ -217,6 +231,11 @@ class Keeper(threading.Thread):
                 if attempt.transition.goes_on:
                     self._hungry = True
                     self._jobs_begun -= 1  # It will be claimed again: one job is counted once.
+                    if self._chosen is not None:
+                        self._chosen.appendleft(attempt.job.id)
+            if self.settings.stop_at_failure and attempt.error is not None:
+                self.code = 1
+                self._begin_stop()
         if self._stopping and held:
             self._give_back(held)
         elif held:
@@ -275,6 +294,7 @@ class Keeper(threading.Thread):
         fresh.position = transition.position
         fresh.attempt = transition.attempt
         fresh.lost_attempts = transition.lost_attempts
+        fresh.priority = job.priority if transition.priority is None else transition.priority
         fresh.prior_state = State.READY
         fresh.trusted_until = job.trusted_until
         fresh.recorded_workspace = transition.workspace or job.recorded_workspace
@@ -295,15 +315,13 @@ class Keeper(threading.Thread):
             limit = min(limit, 1 - len(self._held))
         if self.settings.max_jobs is not None:
             limit = min(limit, self.settings.max_jobs - self._jobs_begun)
+        if self.settings.stop_at_failure:
+            limit = min(limit, 1 - len(self._held))
         if limit <= 0:
             return
         sent = time.monotonic()
-        jobs = self._session.run(
-            lambda: self.store.claim(
-                self.settings.queue_names, worker=self.worker, limit=limit, lease_seconds=self._lease_seconds
-            )
-        )
-        self._hungry = len(jobs) >= limit
+        jobs = self._session.run(lambda: self._claimed(limit))
+        self._hungry = len(jobs) >= limit if self._chosen is None else bool(self._chosen)
         self.pace.claimed([job.name for job in jobs], limit)
         self._jobs_begun += len(jobs)
         if self.settings.rate_limit_seconds and jobs:
@@ -317,11 +335,24 @@ class Keeper(threading.Thread):
             self._hungry = True
             self._give_back(self.backlog.discard({job.id for job in suspects[1:]}))
 
+    def _claimed(self, limit: int) -> list[Job]:
+        lease = self._lease_seconds
+        if self._chosen is None:
+            return self.store.claim(
+                self.settings.queue_names, worker=self.worker, limit=limit, lease_seconds=lease
+            )
+        ids = list(islice(self._chosen, limit))
+        jobs = self.store.claim_by_id(ids, worker=self.worker, lease_seconds=lease)
+        for _ in ids:
+            self._chosen.popleft()
+        return jobs
+
     def _hold(self, jobs: list[Job], sent: float) -> None:
         """Take jobs in, trusting their leases from the moment they were asked for."""
         for job in jobs:
             job.trusted_until = sent + self._trust_seconds
             self._held[job.id] = job
+            self._timeouts = self._timeouts or job.call is not None
         self.backlog.put(jobs)
 
     def _free_hostages(self) -> None:
@@ -339,6 +370,8 @@ class Keeper(threading.Thread):
         self._jobs_begun -= len(jobs)
         for job in jobs:
             del self._held[job.id]
+            if self._chosen is not None:
+                self._chosen.appendleft(job.id)
         logger.info("Given back: jobs=%d worker=%s", len(jobs), self.worker)
 
     def _give_back_everything(self) -> None:
@@ -434,10 +467,33 @@ class Keeper(threading.Thread):
         if self.fallen:
             self._session.run(lambda: self.store.expire(self.fallen))
             self.fallen = ()
+        self._report()
         sent = time.monotonic()
         claimable, spent = self._session.run(self._upkeep.run)
         self._hungry |= claimable
         self._hold(spent, sent)
+
+    @property
+    def jobs_begun(self) -> int:
+        """How many jobs this worker has taken and not given back."""
+        return self._jobs_begun
+
+    def _report(self) -> None:
+        """Show that this process lives."""
+        if time.monotonic() < self._report_at:
+            return
+        self._report_at = time.monotonic() + self._lease_seconds / 3
+        if self._process is None:
+            self._process = WorkerProcess(
+                name=self.worker,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                queue_names=list(self.settings.queue_names),
+                threads=self.settings.threads,
+                started=self._session.run(self.store.clock),
+            )
+        process = self._process
+        self._session.run(lambda: self.store.report(process))
 
 
 def _refuse(transition: Transition, error: DatabaseError) -> None:

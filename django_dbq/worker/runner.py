@@ -88,6 +88,11 @@ class Runner:
             os.close(self._pipe[1])
         return self._keeper.code
 
+    @property
+    def jobs_begun(self) -> int:
+        """How many jobs this worker has taken and not given back."""
+        return self._keeper.jobs_begun
+
     def handle_signals(self) -> None:
         """Make the first signal ask this worker to stop, and the second to stop now.
 
@@ -126,7 +131,7 @@ class Runner:
         os.close(self._pipe[0])
 
     def _listen(self) -> Any:
-        if connections[self.settings.using].vendor != "postgresql":
+        if connections[self.settings.using].vendor != "postgresql" or self.settings.job_ids is not None:
             return None
         from django_dbq.worker.listener import Listener
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,3 +16,5 @@ class WorkerSettings:
     rate_limit_seconds: float = 0.0
     grace_seconds: float | None = None  # For running tasks, once asked to stop; None: what they need.
     rss_bytes_max: int | None = None
+    job_ids: tuple[Any, ...] | None = None  # Only these, in this order; then exit.
+    stop_at_failure: bool = False  # And exit with 1, running one job at a time.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from django_dbq import conf
 from django_dbq.models import Job
 
 
@@ -31,7 +30,6 @@ class Slot:
         if present is None:
             return None
         job, began = present
-        entry = conf.workflows().get(job.name)
-        limit = entry.task(job.next_task, job.position).timeout_seconds if entry else None
+        limit = job.timeout_seconds
         over = time.monotonic() - began - limit if limit is not None else 0.0
         return (job, over) if over > 0 else None

@@ -1,4 +1,4 @@
-"""What any worker does for all: stage and rescue, on a timer. Each is harmless when done twice."""
+"""What any worker does for all: stage, wake and rescue, on a timer. Each is harmless when done twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Upkeep:
         """Return whether jobs became claimable, and those this worker now has to fail."""
         options = conf.options()
         self.due_at = time.monotonic() + options.POLL_INTERVAL_SECONDS
-        staged = self.store.stage()
+        staged = self.store.stage() + self.store.wake()
         ready, spent = self.store.rescue(
             worker=self.worker,
             lease_seconds=options.LEASE_SECONDS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -11,6 +10,7 @@ from django.db import connections, router
 from django_dbq import conf
 from django_dbq.checks import check_settings
 from django_dbq.exceptions import SettingsError
+from django_dbq.management.arguments import positive, seconds
 from django_dbq.management.logs import log_to_stderr
 from django_dbq.models import Job
 from django_dbq.worker.runner import Runner
@@ -28,14 +28,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("queue_name", nargs="*", default=["default"], help="queues to serve (default)")
         parser.add_argument("--database", help="the database that holds the jobs")
-        parser.add_argument("--processes", type=_positive, default=1, help="worker processes to run")
-        parser.add_argument("--threads", type=_positive, default=1, help="tasks at once in each process")
+        parser.add_argument("--processes", type=positive, default=1, help="worker processes to run")
+        parser.add_argument("--threads", type=positive, default=1, help="tasks at once in each process")
         parser.add_argument("--burst", action="store_true", help="run what is due, then exit")
-        parser.add_argument("--max-jobs", type=_positive, help="exit (be replaced) after this many jobs")
-        parser.add_argument("--max-rss", type=_positive, metavar="MB", help="as --max-jobs, over this size")
+        parser.add_argument("--max-jobs", type=positive, help="exit (be replaced) after this many jobs")
+        parser.add_argument("--max-rss", type=positive, metavar="MB", help="as --max-jobs, over this size")
         parser.add_argument(
             "--grace",
-            type=_seconds,
+            type=seconds,
             metavar="SECONDS",
             help="when asked to stop, give running tasks back after this time (default: let them finish)",
         )
@@ -44,7 +44,7 @@ class Command(BaseCommand):
             "--rate_limit",
             "--rate-limit",
             nargs="?",
-            type=_seconds,
+            type=seconds,
             default=0.0,
             const=1.0,
             metavar="SECONDS",
@@ -104,19 +104,3 @@ class Command(BaseCommand):
 def _exit(code: int) -> None:
     if code:
         raise SystemExit(code)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ArgumentTypeError(f"must be a number of seconds from 0 on, not {text!r}")
-    return seconds

@@ -3,7 +3,7 @@ WITH transition AS MATERIALIZED (
     SELECT *, COALESCE(%(now)s::timestamptz, statement_timestamp()) AS at
     FROM json_to_recordset(%(transitions)s::json) AS transition (
         id uuid, claim bigint, state text, next_task text, position integer, attempt integer,
-        lost_attempts integer, delay float8, error text, hold boolean, finished boolean,
+        lost_attempts integer, priority integer, delay float8, error text, hold boolean, finished boolean,
         workspace jsonb, result jsonb,
         task text, run_position integer, run_attempt integer, outcome text,
         age float8, seconds float8, run_error text, changes jsonb
@@ -19,6 +19,7 @@ moved AS (
         position = transition.position,
         attempt = transition.attempt,
         lost_attempts = transition.lost_attempts,
+        priority = COALESCE(transition.priority, job.priority),
         claim = CASE WHEN transition.hold AND NOT job.cancel_requested THEN job.claim + 1 ELSE job.claim END,
         claimed_by = CASE WHEN transition.hold AND NOT job.cancel_requested THEN job.claimed_by END,
         lease_until = CASE

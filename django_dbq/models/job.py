@@ -18,9 +18,9 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from django_dbq import conf
-from django_dbq.engine.lifecycle import DUE_STATES, State
-from django_dbq.engine.workflow import JOB_NAME_MAX, QUEUE_NAME_MAX, TASK_PATH_MAX
+from django_dbq import calls, conf
+from django_dbq.engine.lifecycle import DUE_STATES, UNBEGUN_STATES, State
+from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
 from django_dbq.engine.workspace import encode
 from django_dbq.exceptions import DBQError, WorkspaceError
 
@@ -123,7 +123,7 @@ class Job(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     created = models.DateTimeField(auto_now_add=True, db_index=True)
     modified = models.DateTimeField(auto_now=True)
-    name = models.CharField(max_length=JOB_NAME_MAX)
+    name = models.CharField(max_length=TASK_PATH_MAX)  # Of a function call: its path.
     state = models.CharField(max_length=20, choices=STATES.choices, default=STATES.NEW)
     next_task = models.CharField(max_length=TASK_PATH_MAX, blank=True)
     workspace = models.JSONField(null=True, encoder=DjangoJSONEncoder)
@@ -145,6 +145,22 @@ class Job(models.Model):
     result = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
     error = models.TextField(null=True, blank=True)  # Of the last attempt that failed.
 
+    # Of a function call; see django_dbq.calls. The text is kept as it was signed.
+    call = models.TextField(null=True, blank=True, editable=False)
+    signature = models.CharField(max_length=128, null=True, blank=True, editable=False)
+    identity = models.CharField(max_length=64, null=True, blank=True, editable=False)
+
+    # Without a database constraint, which would lock the group's row at each insert.
+    group = models.ForeignKey(
+        "django_dbq.Group",
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="jobs",
+    )
+
     objects = JobManager()
 
     # Set by the worker that runs this instance.
@@ -152,6 +168,7 @@ class Job(models.Model):
     recorded_workspace: str | None  # JSON text
     trusted_until: float = float("inf")  # time.monotonic() after which the lease may have run out.
     asked_to_stop: bool = False
+    timeout_seconds: float | None = None  # Of the present task.
     _writer: Callable[[Job], None] | None = None
 
     # What a save() of a row that exists writes, where the caller has changed it: workers
@@ -177,6 +194,24 @@ class Job(models.Model):
             models.Index(
                 fields=["lease_until"], name="dbq_job_lease", condition=models.Q(lease_until__isnull=False)
             ),
+            models.Index(
+                fields=["identity"],
+                name="dbq_job_identity",
+                condition=models.Q(
+                    identity__isnull=False, state__in=[state.value for state in UNBEGUN_STATES]
+                ),
+            ),
+            models.Index(
+                fields=["group", "state"],
+                name="dbq_job_group",
+                condition=models.Q(group__isnull=False),
+            ),
+            models.Index(
+                fields=["state", "finished"],
+                name="dbq_job_finished",
+                condition=models.Q(finished__isnull=False),
+            ),
+            models.Index(fields=["id"], name="dbq_job_waiting", condition=models.Q(state="WAITING")),
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -234,7 +269,10 @@ class Job(models.Model):
         if "workspace" in fields:
             encode_workspace({} if self.workspace is None else self.workspace)
         if "run_after" in fields:
-            kwargs["update_fields"] = {*fields, "staged"}
+            kwargs["update_fields"] = {*kwargs["update_fields"], "staged"}
+        if "queue_name" in fields and self.call is not None and self._was_signed():
+            self.signature = calls.sign(self)  # Of which the queue is a part.
+            kwargs["update_fields"] = {*kwargs["update_fields"], "signature"}
         super().save(*args, **kwargs)
         self._remember(fields or self._WATCHED_FIELDS)
         _announce(using, [self])
@@ -274,6 +312,21 @@ class Job(models.Model):
             _announce(using, [self])
         return retried
 
+    def execute(self) -> Any:
+        """Run this function call here and now, in a transaction of its own; return its result.
+
+        What the function raises is recorded as a worker would record it, and raised.
+        Raises DBQError inside an `atomic` block, and for a job that is no function call,
+        that has begun or that has finished.
+        """
+        from django_dbq.worker.inline import execute
+
+        using = self._state.db or router.db_for_write(Job, instance=self)
+        try:
+            return execute(self, using)
+        finally:
+            self.refresh_from_db()
+
     def should_stop(self) -> bool:
         """Tell a running task that it had better end soon.
 
@@ -291,8 +344,23 @@ class Job(models.Model):
         ]
         return [*changed, "modified"]
 
+    def _was_signed(self) -> bool:
+        """Tell whether the signature held before the caller changed the queue."""
+        queue_name = self.queue_name
+        self.queue_name = self._loaded.get("queue_name", queue_name)
+        try:
+            return calls.signature_holds(self)
+        finally:
+            self.queue_name = queue_name
+
     def _make_ready(self) -> None:
         """Make this new job ready to insert: first task, plan, creation hook, checks."""
+        if self.call is not None:
+            self.plan, self.next_task, self.position = [self.name], self.name, 0
+            self.workspace = self.workspace or {}
+            self.signature = calls.sign(self)
+            self.staged = self._is_due()
+            return
         entry = conf.workflow(self.name)
         self.plan = list(entry.plan)
         self.next_task = entry.plan[0]
@@ -315,6 +383,9 @@ class Job(models.Model):
         return self.lost_attempts >= conf.options().LOST_ATTEMPTS_MAX
 
     def _is_due(self) -> bool:
+        # A time without a zone is taken, with a warning, as Django's fields take it.
+        field: Any = self._meta.get_field("run_after")
+        self.run_after = field.get_prep_value(self.run_after)
         return self.run_after is None or self.run_after <= timezone.now()
 
     @staticmethod

@@ -1,0 +1,1 @@
+"""Thin facades, for projects that come from other packages."""

@@ -1,0 +1,29 @@
+"""The rows: jobs and their history, groups of jobs, worker processes."""
+
+from django_dbq.models.group import Group
+from django_dbq.models.job import (
+    DEFAULT_DELETE_JOBS_AFTER_HOURS,
+    Job,
+    JobManager,
+    JobQuerySet,
+    TaskRun,
+    decode_workspace,
+    encode_result,
+    encode_workspace,
+    uuid7,
+)
+from django_dbq.models.process import WorkerProcess
+
+__all__ = [
+    "DEFAULT_DELETE_JOBS_AFTER_HOURS",
+    "Group",
+    "Job",
+    "JobManager",
+    "JobQuerySet",
+    "TaskRun",
+    "WorkerProcess",
+    "decode_workspace",
+    "encode_result",
+    "encode_workspace",
+    "uuid7",
+]
