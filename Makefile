@@ -42,8 +42,9 @@ SEED ?= 1
 chaos: $(VENV)/.installed  ## Kill workers, networks and PostgreSQL, and soak (SEED=1; about ten minutes).
 	CHAOS=all SEED=$(SEED) $(BIN)/python -m pytest -q tests/chaos
 
-bench: $(VENV)/.installed  ## Measure draining and idle pickup (takes some minutes).
+bench: $(VENV)/.installed  ## Measure draining, idle pickup and health() (takes some minutes).
 	$(BIN)/python -m benchmarks.drain
 	$(BIN)/python -m benchmarks.pickup
+	$(BIN)/python -m benchmarks.health
 
 .PHONY: help demo test check chaos bench

@@ -49,7 +49,15 @@ if os.environ.get("TEST_MARIADB_URL"):
 SECRET_KEY = "tests-only"
 USE_TZ = True
 TIME_ZONE = "UTC"
-INSTALLED_APPS = ["django_dbq", "tests"]
+# The HTTP API has users; sessions need no table.
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django_dbq", "tests"]
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+ROOT_URLCONF = "tests.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # For the workers that tests start.
 DBQ = json.loads(os.environ.get("TEST_DBQ", "{}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from django_dbq.compat.django_async import deschedule, schedule
+    from django_dbq.compat.django_async import deschedule, health, remove_old_jobs, schedule
     from django_dbq.engine.directives import Finish, GoTo, Snooze
     from django_dbq.exceptions import (
         Abort,
@@ -47,6 +47,8 @@ _HOME = {
     "WorkerProcess": "models",
     "WorkspaceError": "exceptions",
     "deschedule": "compat.django_async",
+    "health": "compat.django_async",
+    "remove_old_jobs": "compat.django_async",
     "schedule": "compat.django_async",
 }
 
@@ -71,6 +73,8 @@ __all__ = [
     "WorkerProcess",
     "WorkspaceError",
     "deschedule",
+    "health",
+    "remove_old_jobs",
     "schedule",
 ]
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from django_dbq.models import Job
 
 SALT = "django_dbq.call"
+NESTING_MAX = 100  # Of an argument: a worker, deeper in its stack than the caller, has to read it.
 
 # As django-async has it: without end, ever more slowly, ever less urgently.
 RETRY = RetryPolicy(
@@ -49,6 +50,8 @@ def path_of(function: Callable[..., Any] | str) -> str:
     method of an instance) or what does not import.
     """
     path = function if isinstance(function, str) else _path_of_object(function)
+    if path.partition(".")[0] == "__main__":
+        raise CallError(f"{path!r} is in __main__, which a worker does not import; move it to a module")
     try:
         found = resolve(path)
     except (Exception, SystemExit) as error:  # A module may even exit.
@@ -77,8 +80,6 @@ def _path_of_object(function: Callable[..., Any]) -> str:
     if "<" in name:
         kind = "a lambda" if "<lambda>" in name else "defined within a function"
         raise CallError(f"{module}.{name} is {kind}: a worker finds functions by module and name only")
-    if module == "__main__":
-        raise CallError(f"{name} is defined in __main__, which a worker does not import; move it to a module")
     return f"{module}.{name}"
 
 
@@ -117,8 +118,8 @@ def call_columns(
 ) -> dict[str, Any]:
     """Return the columns that make a new job a call of `function`.
 
-    `options` are those of a task: retry, timeout_seconds, atomic. Raises CallError,
-    naming the argument or option, for what cannot be kept.
+    `options` are those of a task, retry, timeout_seconds and atomic, and queue_name.
+    Raises CallError, naming the argument or option, for what cannot be kept.
     """
     path = path_of(function)
     if len(path) > TASK_PATH_MAX:
@@ -127,14 +128,16 @@ def call_columns(
     _, problems = parse_execution(options)
     if problems:
         raise CallError("; ".join(str(problem) for problem in problems))
-    call = json.dumps({"args": given_args, "kwargs": given_kwargs, "options": dict(options)})
+    kept = dict(options)
+    columns = {"queue_name": kept.pop("queue_name")} if "queue_name" in kept else {}
+    call = json.dumps({"args": given_args, "kwargs": given_kwargs, "options": kept})
     bytes_max = conf.options().WORKSPACE_BYTES_MAX
     if len(call) > bytes_max:
         raise CallError(
             f"the arguments of {path} are {len(call):,} bytes as JSON; at most {bytes_max:,} are kept"
             ' (DBQ["WORKSPACE_BYTES_MAX"]). Store the data elsewhere and pass its key.'
         )
-    return {"name": path, "call": call, "identity": identity(path, given_args, given_kwargs)}
+    return {**columns, "name": path, "call": call, "identity": identity(path, given_args, given_kwargs)}
 
 
 def identity(path: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None) -> str:
@@ -164,19 +167,25 @@ def _arguments(
 
 def _check_json(path: str, where: str, value: Any) -> None:
     try:
-        same = json.loads(json.dumps(value, allow_nan=False))
+        found = json.loads(json.dumps(value, allow_nan=False))
+        same = found == _as_lists(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise CallError(f"{where} of {path} is not JSON: {error}") from error
-    if same != _as_lists(value):
-        raise CallError(f"{where} of {path} is not JSON: it would come back as {same!r}")
+    if not same:
+        raise CallError(f"{where} of {path} is not JSON: it would come back as {found!r}")
 
 
-def _as_lists(value: Any) -> Any:
-    """Return `value` with its tuples as the lists that JSON makes of them."""
+def _as_lists(value: Any, depth: int = 0) -> Any:
+    """Return `value` with its tuples as the lists that JSON makes of them.
+
+    Raises ValueError where it is too deep.
+    """
+    if depth > NESTING_MAX:
+        raise ValueError(f"it is nested more than {NESTING_MAX} deep")
     if isinstance(value, (list, tuple)):
-        return [_as_lists(part) for part in value]
+        return [_as_lists(part, depth + 1) for part in value]
     if isinstance(value, dict):
-        return {key: _as_lists(part) for key, part in value.items()}
+        return {key: _as_lists(part, depth + 1) for key, part in value.items()}
     return value
 
 
@@ -186,13 +195,13 @@ def sign(job: Job) -> str:
 
 
 def signature_holds(job: Job) -> bool:
-    """Tell whether a call's row is as this project wrote it, by SECRET_KEY or one of its fallbacks."""
+    """Tell whether this project signed a call's row, by SECRET_KEY or one of its fallbacks."""
     signer = signing.Signer(salt=SALT)
     try:
         signer.unsign(f"{_signed(job)}{signer.sep}{job.signature or ''}")
     except signing.BadSignature:
         return False
-    return job.next_task == job.name
+    return True
 
 
 def _signed(job: Job) -> str:
@@ -210,18 +219,21 @@ def workflow(job: Job) -> Workflow:
 
     Raises BadSignature, before anything of the row is used, when it is not as it was signed.
     """
-    if not signature_holds(job):
+    # Its plan is itself alone: what else stands there was not written by this project.
+    in_place = job.next_task == job.name and job.plan in ([job.name], (job.name,))
+    if not in_place or not signature_holds(job):
         raise BadSignature(
             f"the signature of job {job.pk} does not hold: its function, arguments, options or queue are"
             " not as they were when it was created with this SECRET_KEY, so nothing was imported or run"
         )
     assert job.call is not None
-    return Workflow(name=job.name, tasks=(_task(job.name, job.call),), queue_name=job.queue_name)
+    task = _task(job.name, json.dumps(json.loads(job.call)["options"]))
+    return Workflow(name=job.name, tasks=(task,), queue_name=job.queue_name)
 
 
 @functools.lru_cache(maxsize=256)
-def _task(path: str, call: str) -> Task:
-    options, _ = parse_execution(json.loads(call)["options"])
+def _task(path: str, given: str) -> Task:
+    options, _ = parse_execution(json.loads(given))
     retry = options.pop("retry", {})
     policy = replace(RETRY, **retry)
     if "backoff" in retry:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +17,8 @@ from django_dbq.exceptions import SettingsError, UnknownJob, nearest
 class Options:
     """The DBQ setting. Every option has a default; docs/reference/settings.md lists them."""
 
+    API_FUNCTIONS: tuple[str, ...] = ()
+    API_TOKEN: str = field(default="", repr=False)
     ATOMIC_TASKS: bool = False
     BACKLOG_MAX: int = 500
     BACKLOG_SECONDS: float = 0.05
@@ -39,6 +42,15 @@ _LEAST: dict[str, float] = {
     "TIMEOUT_GRACE_SECONDS": 0,
     "WORKSPACE_BYTES_MAX": 2,
 }
+
+_NOUNS: dict[type, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "a list",
+}
+API_TOKEN_LEAST = 16
 
 _cache: dict[str, Any] = {}
 
@@ -106,13 +118,39 @@ def parse_options(value: Any) -> tuple[Options | None, list[Problem]]:
             extra = f"Did you mean {hint!r}?" if hint else f"Known: {', '.join(known)}."
             problems.append(Problem("unknown", "DBQ", f"has no option {key!r}. {extra}"))
             continue
-        wanted = (int, float) if known[key] is float else known[key]
+        wanted = {float: (int, float), tuple: (list, tuple)}.get(known[key], known[key])
         if not isinstance(given, wanted) or (known[key] is not bool and isinstance(given, bool)):
-            noun = {bool: "True or False", int: "a whole number", float: "a number"}[known[key]]
-            problems.append(Problem("type", where, f"must be {noun}, not {given!r}"))
+            # A token is not shown, whatever is wrong with it.
+            shown = type(given).__name__ if key == "API_TOKEN" else repr(given)
+            problems.append(Problem("type", where, f"must be {_NOUNS[known[key]]}, not {shown}"))
+        elif key == "API_FUNCTIONS":
+            problems += _faults_of_functions(where, given)
+        elif key == "API_TOKEN":
+            problems += _faults_of_token(where, given)
         elif (least := _LEAST.get(key)) is not None and not least <= given < float("inf"):
             problems.append(Problem("value", where, f"must be at least {least:g}, not {given!r}"))
-    return (None, problems) if problems else (Options(**value), [])
+    if problems:
+        return None, problems
+    lists = {key: tuple(given) for key, given in value.items() if isinstance(given, list)}
+    return Options(**{**value, **lists}), []
+
+
+def _faults_of_functions(where: str, paths: Sequence[Any]) -> Iterator[Problem]:
+    for index, path in enumerate(paths):
+        spot = f"{where}[{index}]"
+        if not isinstance(path, str):
+            yield Problem("type", spot, f"must be a dotted path as text, not {path!r}")
+        elif not all(part.isidentifier() for part in path.removesuffix(".*").split(".")) or "." not in path:
+            message = f"{path!r} is not a dotted path such as 'app.calls.function' or 'app.calls.*'"
+            yield Problem("value", spot, message)
+
+
+def _faults_of_token(where: str, token: str) -> Iterator[Problem]:
+    if token and len(token) < API_TOKEN_LEAST:
+        length = len(token)
+        yield Problem("value", where, f"must be at least {API_TOKEN_LEAST} characters long, not {length}")
+    elif not all("!" <= character <= "~" for character in token):
+        yield Problem("value", where, "may hold visible ASCII only, and no spaces: a header carries it")
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

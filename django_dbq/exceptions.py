@@ -55,6 +55,10 @@ class GroupError(DBQError, ValueError):
     """Raised when a job or group cannot be put together so: what has begun takes in nothing more."""
 
 
+class ScheduleError(DBQError, ValueError):
+    """Raised when a schedule could never be due as it is written; says where the fault is."""
+
+
 class LeaseLost(DBQError):
     """Raised when a worker tries to write a job that is no longer its own."""
 

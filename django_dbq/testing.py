@@ -34,6 +34,7 @@ def run_jobs(*queue_names: str, limit: int | None = None, database: str | None =
     while True:
         now = timezone.now()
         store.stage(now=now)
+        store.wake()
         names = queue_names or tuple(Job.get_queue_depths(using=using))
         jobs = store.claim(names, worker=WORKER, limit=1, lease_seconds=options.LEASE_SECONDS, now=now)
         if not jobs:

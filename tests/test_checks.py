@@ -9,6 +9,7 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
+from django_dbq import conf
 from tests.workflows import JOBS
 
 TASK = "tests.workflows.nothing"
@@ -50,7 +51,15 @@ def test_settings_that_can_be_used_have_no_faults(settings):
         },
         "tuple": (TASK,),
     }
-    settings.DBQ = {"LEASE_SECONDS": 5, "ATOMIC_TASKS": True, "POLL_INTERVAL_SECONDS": 0.5}
+    settings.DBQ = {
+        "LEASE_SECONDS": 5,
+        "ATOMIC_TASKS": True,
+        "POLL_INTERVAL_SECONDS": 0.5,
+        "API_TOKEN": "x" * 16,
+        "API_FUNCTIONS": ["shop.calls.remind", "shop.*"],
+    }
+    assert found() == []
+    settings.DBQ = {"API_TOKEN": "", "API_FUNCTIONS": ()}
     assert found() == []
     del settings.JOBS, settings.DBQ
     assert found() == []
@@ -197,10 +206,20 @@ DBQ_FAULTS = [
     ({"BACKLOG_MAX": 1.5}, "E011", "DBQ['BACKLOG_MAX']: must be a whole number, not 1.5"),
     ({"ATOMIC_TASKS": 1}, "E011", "DBQ['ATOMIC_TASKS']: must be True or False, not 1"),
     ({"LEASE_SECOND": 30}, "E012", "DBQ: has no option 'LEASE_SECOND'. Did you mean 'LEASE_SECONDS'?"),
-    ({"zzz": 30}, "E012", "DBQ: has no option 'zzz'. Known: ATOMIC_TASKS, "),
+    ({"zzz": 30}, "E012", "DBQ: has no option 'zzz'. Known: API_FUNCTIONS, "),
     ({"LEASE_SECONDS": 0}, "E013", "DBQ['LEASE_SECONDS']: must be at least 1, not 0"),
     ({"POLL_INTERVAL_SECONDS": float("inf")}, "E013", "DBQ['POLL_INTERVAL_SECONDS']: must be at least 0.01"),
     ({"WORKSPACE_BYTES_MAX": float("nan")}, "E011", "DBQ['WORKSPACE_BYTES_MAX']: must be a whole number"),
+    ({"API_TOKEN": 1234567890123456}, "E011", "DBQ['API_TOKEN']: must be text, not int"),
+    ({"API_TOKEN": None}, "E011", "DBQ['API_TOKEN']: must be text, not NoneType"),
+    ({"API_TOKEN": "x" * 15}, "E013", "DBQ['API_TOKEN']: must be at least 16 characters long, not 15"),
+    ({"API_TOKEN": "sixteen letters \u00e9"}, "E013", "DBQ['API_TOKEN']: may hold visible ASCII only"),
+    ({"API_FUNCTIONS": "shop.calls.*"}, "E011", "DBQ['API_FUNCTIONS']: must be a list, not 'shop.calls.*'"),
+    ({"API_FUNCTIONS": [print]}, "E011", "DBQ['API_FUNCTIONS'][0]: must be a dotted path as text"),
+    ({"API_FUNCTIONS": ["shop.calls.*", "*"]}, "E013", "DBQ['API_FUNCTIONS'][1]: '*' is not a dotted path"),
+    ({"API_FUNCTIONS": [".*"]}, "E013", "DBQ['API_FUNCTIONS'][0]: '.*' is not a dotted path"),
+    ({"API_FUNCTIONS": ["shop"]}, "E013", "DBQ['API_FUNCTIONS'][0]: 'shop' is not a dotted path"),
+    ({"API_FUNCTIONS": ["shop.c*"]}, "E013", "DBQ['API_FUNCTIONS'][0]: 'shop.c*' is not a dotted path"),
 ]
 
 
@@ -209,6 +228,18 @@ def test_a_fault_in_dbq_is_told_with_its_place(settings, dbq, number, message):
     settings.DBQ = dbq
     [(id, text)] = found()
     assert id == f"dbq.{number}" and message in text
+
+
+@pytest.mark.parametrize("token", ["too-short", 1234567890123456, "with a space in it"])
+def test_a_faulty_token_is_not_shown(settings, token):
+    settings.DBQ = {"API_TOKEN": token}
+    [(_, text)] = found()
+    assert str(token) not in text
+
+
+def test_the_options_do_not_show_the_token(settings):
+    settings.DBQ = {"API_TOKEN": "a-token-that-nobody-is-to-see"}
+    assert "nobody" not in repr(conf.options())
 
 
 def test_the_check_command_fails(settings):

@@ -61,7 +61,8 @@ def names(page, heading):
 #   python, first line "# settings.py"     is added to the project's settings
 #   python, first line "# some/file.py"    is written to that file
 #   python                                 runs as if typed into `manage.py shell`
-#   bash                                   runs in the project; `make` lines are only looked up
+#   bash                                   runs in the project; `make` lines are only looked up,
+#                                          `curl` asks the project itself, whatever the port
 #   text, right after bash                 is what the bash block prints
 
 
@@ -74,7 +75,10 @@ class Project:
         theirs = ("DATABASE_", "DJANGO_", "TEST_")  # What the tests' own settings read.
         self.env = {key: value for key, value in os.environ.items() if not key.startswith(theirs)}
         self.env |= {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            # `curl` is ours: it asks the project without a server.
+            "PATH": os.pathsep.join(
+                [str(ROOT / "tests/bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+            ),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "DJANGO_SETTINGS_MODULE": "project.settings",

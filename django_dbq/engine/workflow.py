@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django_dbq.engine.retry import RetryPolicy
+from django_dbq.engine.workspace import storable
 from django_dbq.exceptions import DELAY_SECONDS_MAX, nearest
 
 QUEUE_NAME_MAX = 100
@@ -123,7 +124,7 @@ class _Reader:
         return None if value is None else self.path(where, value)
 
     def queue_name(self, where: str, value: Any) -> Any:
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or not storable(value):
             self.fault("type", where, f"must be a queue's name, not {value!r}")
         elif len(value) > QUEUE_NAME_MAX:
             self.fault("value", where, f"is {len(value)} characters long; at most {QUEUE_NAME_MAX}")

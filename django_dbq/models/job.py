@@ -9,11 +9,13 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, ClassVar
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connections, models, router, transaction
+from django.db import Error, connections, models, router, transaction
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -52,9 +54,10 @@ class JobQuerySet(models.QuerySet["Job"]):
     def bulk_create(self, objs: Iterable[Job], *args: Any, **kwargs: Any) -> list[Job]:
         """Insert many jobs in one statement; creation hooks run for each, before it."""
         jobs = list(objs)
-        for job in jobs:
-            job._make_ready()
-        created = super().bulk_create(jobs, *args, **kwargs)
+        with _taken_in(self.db, jobs):
+            for job in jobs:
+                job._make_ready()
+            created = super().bulk_create(jobs, *args, **kwargs)
         for job in jobs:
             job._remember(job._WATCHED_FIELDS)
         _announce(self.db, jobs)
@@ -76,7 +79,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         jobs = self._chain()  # type: ignore[attr-defined]
         jobs._for_write = True
         with transaction.atomic(using=jobs.db):
-            _lock(jobs.db, jobs.values("pk"))
+            lock_jobs(jobs.db, jobs.values("pk"))
             return super().delete()
 
     delete.alters_data = True  # type: ignore[attr-defined]
@@ -100,7 +103,7 @@ class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[mis
 
         age = DEFAULT_DELETE_JOBS_AFTER_HOURS if hours is None else hours
         before = timezone.now() - datetime.timedelta(hours=age)
-        return get_store(self._db or router.db_for_write(Job)).prune(before)
+        return get_store(self._db or router.db_for_write(Job)).prune(before).jobs.total()
 
 
 class Job(models.Model):
@@ -215,7 +218,7 @@ class Job(models.Model):
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if not args and "name" in kwargs:
+        if not args and "name" in kwargs and kwargs.get("call") is None:
             # The workflow's own queue and priority are defaults of its jobs.
             entry = conf.workflows().get(kwargs["name"])
             if entry is not None:
@@ -252,14 +255,16 @@ class Job(models.Model):
         Inside a task this writes workspace and result now, guarded by the claim, and
         raises LeaseLost when the job is no longer this worker's.
 
-        Raises UnknownJob and WorkspaceError when creating, before anything is written.
+        Raises UnknownJob, WorkspaceError, and GroupError for a group that has begun, when
+        creating, before anything is written.
         """
         if self._writer is not None:
             return self._writer(self)
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         if self._state.adding:
-            self._make_ready()
-            super().save(*args, **kwargs)
+            with _taken_in(using, [self]):
+                self._make_ready()
+                super().save(*args, **kwargs)
             self._remember(self._WATCHED_FIELDS)
             return _announce(using, [self])
         if kwargs.get("update_fields") is None and not kwargs.get("force_insert"):
@@ -281,7 +286,7 @@ class Job(models.Model):
         """Delete this job, with its history."""
         using = using or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using):
-            _lock(using, [self.pk])
+            lock_jobs(using, [self.pk])
             return super().delete(using, keep_parents)
 
     def cancel(self) -> bool:
@@ -325,7 +330,8 @@ class Job(models.Model):
         try:
             return execute(self, using)
         finally:
-            self.refresh_from_db()
+            with suppress(Error, ObjectDoesNotExist):  # It would hide why the job did not run.
+                self.refresh_from_db(using=using)
 
     def should_stop(self) -> bool:
         """Tell a running task that it had better end soon.
@@ -461,7 +467,19 @@ def decode_workspace(text: str | None) -> dict[str, Any]:
     return (json.loads(text) if text else None) or {}
 
 
-def _lock(using: str, pks: Any) -> None:
+@contextmanager
+def _taken_in(using: str, jobs: Sequence[Job]) -> Iterator[None]:
+    """Keep the groups that new jobs go into locked until these are inserted."""
+    from django_dbq.store import get_store
+
+    groups = {job.group.pk: job.group for job in jobs if job.group is not None}
+    with get_store(using).write() if groups else nullcontext():
+        for pk in sorted(groups):  # In one order everywhere.
+            groups[pk].take_in(using)
+        yield
+
+
+def lock_jobs(using: str, pks: Any) -> None:
     """Lock jobs that are to be deleted: a worker that records one just now would leave history behind."""
     jobs = Job.objects.using(using).filter(pk__in=pks)
     list(jobs.order_by("pk").select_for_update().values_list("pk"))

@@ -4,23 +4,58 @@ from __future__ import annotations
 
 import datetime
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connections, models, transaction
 
-from django_dbq.engine.lifecycle import UNBEGUN_STATES, GivenBack, State, Transition, decide
+from django_dbq.engine.lifecycle import (
+    FINISHED_STATES,
+    HELD_STATES,
+    UNBEGUN_STATES,
+    GivenBack,
+    State,
+    Transition,
+    decide,
+)
 from django_dbq.engine.retry import RetryPolicy
 from django_dbq.models import Group, Job, TaskRun, WorkerProcess
+from django_dbq.models.group import UNENDED_STATES, UNTOUCHED_STATES
 
 STAGE_BATCH = 1_000
 RESCUE_BATCH = 100
 PRUNE_BATCH = 1_000
+PRUNE_GROUPS = 10  # At a time: of more, PostgreSQL might look for the jobs by reading the whole table.
 WAKE_BATCH = 1_000
+FORGET_SECONDS = 24 * 3600
 
-# What delete_old removes; STOPPING only where no lease is held: those are the original's.
-PRUNED_STATES = (State.COMPLETE, State.FAILED, State.CANCELLED)
+# What prune removes; STOPPING only where no lease is held: those are the original's.
+PRUNED_STATES = (*FINISHED_STATES, State.STOPPING)
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many jobs there are, by state and name; of some states perhaps an estimate."""
+
+    numbers: dict[tuple[str, str], int] = field(default_factory=dict)
+    failing: int = 0  # Those whose last attempt failed: all FAILED ones, others with an error.
+    estimated: set[str] = field(default_factory=set)
+
+    def add(self, state: str, name: str, number: int, with_error: int) -> None:
+        """Count in `number` jobs, of which so many have an error."""
+        self.numbers[state, name] = self.numbers.get((state, name), 0) + number
+        self.failing += number if state == State.FAILED else with_error
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune has deleted."""
+
+    jobs: Counter[str]  # By state.
+    groups: int
 
 
 def urgency(job: Job) -> tuple[int, datetime.datetime, Any]:
@@ -61,8 +96,10 @@ class Store(ABC):
         """Take up to `limit` due jobs for `worker`, in claim order, and count an attempt of each."""
 
     @abstractmethod
-    def claim_by_id(self, job_ids: Collection[Any], *, worker: str, lease_seconds: float) -> list[Job]:
-        """Take these jobs for `worker`, due or not, where they wait; count an attempt of each."""
+    def claim_by_id(
+        self, job_ids: Collection[Any], *, worker: str, lease_seconds: float, only_due: bool = False
+    ) -> list[Job]:
+        """Take these jobs for `worker` where they wait, due or not; count an attempt of each."""
 
     @abstractmethod
     def record(
@@ -108,7 +145,8 @@ class Store(ABC):
     def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
         """Make finished jobs READY again at the task they ended at, or their first; return how many.
 
-        Attempts count anew, the workspace stays. `stuck` also takes jobs that a worker of
+        The final job of a group is WAITING, unless the others have ended. Attempts count
+        anew, the workspace stays. `stuck` also takes jobs that a worker of
         the original package has left PROCESSING or STOPPING.
         """
 
@@ -132,15 +170,108 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def _prune_batch(self, before: datetime.datetime) -> int:
-        """Delete up to PRUNE_BATCH finished jobs created before `before`, with their history."""
+    def _prune_batch(
+        self,
+        before: datetime.datetime,
+        *,
+        since: datetime.datetime | None,
+        states: Collection[str],
+        limit: int,
+    ) -> list[tuple[str, datetime.datetime]]:
+        """Delete up to `limit` jobs in these states created from `since` to `before`, with their history.
 
-    def prune(self, before: datetime.datetime) -> int:
-        """Delete finished jobs created before `before`, a bounded batch at a time; return how many."""
-        total = 0
-        while deleted := self._prune_batch(before):
-            total += deleted
-        return total
+        Those of a group are left. Return the state of each and when it was created.
+        """
+
+    def prune(
+        self,
+        before: datetime.datetime,
+        *,
+        states: Collection[str] = PRUNED_STATES,
+        limit: int | None = None,
+    ) -> Pruned:
+        """Delete jobs in these states created before `before`, a batch of `limit` at a time.
+
+        A group goes as a whole: its jobs stay while any of them is not finished, or is
+        younger. Nobody waits for the locks of one batch longer than that batch takes.
+        """
+        limit = limit or PRUNE_BATCH
+        gone: Counter[str] = Counter()
+        since = None
+        while batch := self._prune_batch(before, since=since, states=states, limit=limit):
+            gone.update(state for state, _ in batch)
+            since = max(created for _, created in batch)
+        return self._prune_groups(before, "created", states, limit, gone)
+
+    def prune_ended(self, before: datetime.datetime) -> Pruned:
+        """As `prune`, by when jobs ended."""
+        gone: Counter[str] = Counter()
+        for state in FINISHED_STATES:  # One at a time: so the index has them in order.
+            ended = self._finished().filter(state=state, finished__lte=before, group__isnull=True)
+            since = None
+            while True:
+                rest = ended if since is None else ended.filter(finished__gte=since)
+                batch = list(rest.order_by("finished").values_list("pk", "finished")[:PRUNE_BATCH])
+                deleted = self._delete_finished([pk for pk, _ in batch])
+                gone += deleted
+                if len(batch) < PRUNE_BATCH or not deleted:
+                    break
+                since = batch[-1][1]
+        return self._prune_groups(before, "finished", FINISHED_STATES, PRUNE_BATCH, gone)
+
+    def _prune_groups(
+        self, before: datetime.datetime, column: str, states: Collection[str], limit: int, gone: Counter[str]
+    ) -> Pruned:
+        """Delete the jobs of groups that are over, then the groups that have none left."""
+        old = Group.objects.using(self.using).filter(created__lte=before).order_by("pk")
+        last, groups = 0, 0
+        while ids := list(old.filter(pk__gt=last).values_list("pk", flat=True)[:PRUNE_GROUPS]):
+            last = ids[-1]
+            unfinished = self._of_groups(ids).filter(state__in=(*UNBEGUN_STATES, *HELD_STATES))
+            kept = set(unfinished.order_by().values_list("group", flat=True).distinct())
+            young = self._of_groups(set(ids) - kept).filter(**{f"{column}__gt": before})
+            kept |= set(young.order_by().values_list("group", flat=True).distinct())
+            over = set(ids) - kept
+            jobs = self._of_groups(over).filter(state__in=states).order_by()
+            while deleted := self._delete_finished(list(jobs.values_list("pk", flat=True)[:limit])):
+                gone += deleted
+            groups += self._delete_empty(over)
+        return Pruned(gone, groups)
+
+    def _delete_finished(self, job_ids: Collection[Any]) -> Counter[str]:
+        """Delete those of these jobs that are finished and that nobody holds locked; count them by state."""
+        if not job_ids:
+            return Counter()
+        skip = connections[self.using].features.has_select_for_update_skip_locked
+        with self.write():
+            jobs = self._finished().filter(pk__in=job_ids).select_for_update(skip_locked=skip)
+            states = dict(jobs.values_list("pk", "state"))
+            self._delete(list(states))
+        return Counter(states.values())
+
+    def _delete(self, job_ids: Collection[Any]) -> None:
+        """Delete these jobs, which are locked, with their history."""
+        TaskRun.objects.using(self.using).filter(job_id__in=job_ids)._raw_delete(self.using)
+        Group.objects.using(self.using).filter(final__in=job_ids).update(final=None)
+        Job.objects.using(self.using).filter(pk__in=job_ids)._raw_delete(self.using)
+
+    def _delete_empty(self, group_ids: Collection[int]) -> int:
+        """Delete those of these groups that have no jobs; return how many."""
+        if not group_ids:
+            return 0
+        skip = connections[self.using].features.has_select_for_update_skip_locked
+        with self.write():
+            # Locked before their jobs are looked at, as in `wake`.
+            groups = Group.objects.using(self.using).filter(pk__in=group_ids)
+            locked = set(groups.select_for_update(skip_locked=skip).values_list("pk", flat=True))
+            locked -= set(self._of_groups(locked).order_by().values_list("group", flat=True).distinct())
+            return int(groups.filter(pk__in=locked)._raw_delete(self.using)) if locked else 0
+
+    def _finished(self) -> models.QuerySet[Job]:
+        return Job.objects.using(self.using).filter(state__in=FINISHED_STATES)  # type: ignore[no-any-return]
+
+    def _of_groups(self, group_ids: Collection[int]) -> models.QuerySet[Job]:
+        return Job.objects.using(self.using).filter(group__in=group_ids)  # type: ignore[no-any-return]
 
     @abstractmethod
     def expire(self, workers: Collection[str]) -> int:
@@ -150,52 +281,72 @@ class Store(ABC):
     def clock(self) -> datetime.datetime:
         """Return the time by the database's clock."""
 
+    @abstractmethod
+    def count(self) -> Counts:
+        """Count the jobs of each state and name: exactly, or quickly where a store cannot do both."""
+
+    @abstractmethod
+    def oldest_due(self) -> datetime.datetime | None:
+        """Return since when the job has been due that has been due longest; None if none is due."""
+
     # Groups: rare, and the same for every database.
 
     def wait_for_group(self, job: Job, group: Group) -> bool:
-        """Make a waiting job the final one of a group; tell whether it still waited.
+        """Make a job WAITING, as the final one of a group; tell whether it had not begun.
 
         It is due once `wake` finds the group's other jobs complete or cancelled.
         """
-        with self._write():
-            waiting = Job.objects.using(self.using).filter(pk=job.pk, state__in=UNBEGUN_STATES)
-            if not waiting.update(state=State.WAITING, group=group, modified=self.clock()):
-                return False
-            Group.objects.using(self.using).filter(pk=group.pk).update(final=job)
-            return True
+        untouched = Job.objects.using(self.using).filter(pk=job.pk, state__in=UNTOUCHED_STATES)
+        return bool(untouched.update(state=State.WAITING, group=group, modified=self.clock()))
 
-    def wake(self) -> int:
-        """Make final jobs due whose group's other jobs are complete or cancelled; return how many."""
-        jobs = Job.objects.using(self.using)
-        waiting = list(jobs.filter(state=State.WAITING).values_list("pk", flat=True)[:WAKE_BATCH])
-        if not waiting:
+    def wake(self, group_ids: Collection[Any] | None = None) -> int:
+        """Make final jobs due whose group's other jobs are complete or cancelled; return how many.
+
+        `group_ids` are the groups to look at; None: all.
+        """
+        jobs, groups = Job.objects.using(self.using), Group.objects.using(self.using)
+        unended = jobs.filter(group=models.OuterRef("pk"), state__in=UNENDED_STATES)
+        others = unended.exclude(pk=models.OuterRef("final"))
+        done = groups.filter(~models.Exists(others), final__state=State.WAITING).order_by()
+        looked_at = done if group_ids is None else done.filter(pk__in=group_ids)
+        # Without a lock at first: nothing is locked that does not look done.
+        found = list(looked_at.values_list("pk", flat=True)[:WAKE_BATCH])
+        if not found:
             return 0
         skip = connections[self.using].features.has_select_for_update_skip_locked
-        with self._write():
-            # Locked before their jobs are looked at: who adds a job to a group locks it too.
-            groups = Group.objects.using(self.using).filter(final__in=waiting).order_by("pk")
-            finals = dict(groups.select_for_update(skip_locked=skip).values_list("pk", "final"))
-            others = jobs.filter(group__in=finals).exclude(pk__in=finals.values())
-            unended = others.exclude(state__in=(State.COMPLETE, State.CANCELLED))
-            for group in unended.order_by().values_list("group", flat=True).distinct():
-                del finals[group]
-            ready = jobs.filter(pk__in=finals.values(), state=State.WAITING)
-            return int(ready.update(state=State.READY, modified=self.clock()))
+        with self.write():
+            # Locked, and looked at again: who adds a job to a group locks it too. Nothing here
+            # waits for a lock, so whoever holds one and waits for another is safe from this.
+            rows = groups.filter(pk__in=found).order_by("pk").select_for_update(skip_locked=skip)
+            locked = list(rows.values_list("pk", flat=True))
+            finals = list(done.filter(pk__in=locked).values_list("final", flat=True))
+            waiting = jobs.filter(pk__in=finals, state=State.WAITING).order_by("pk")
+            ready = dict(waiting.select_for_update(skip_locked=skip).values_list("pk", "queue_name"))
+            jobs.filter(pk__in=ready).update(state=State.READY, modified=self.clock())
+            if ready:
+                self.announce(set(ready.values()))
+            return len(ready)
 
     # Worker processes.
 
     def report(self, process: WorkerProcess) -> None:
-        """Note that a worker process lives."""
+        """Note that a worker process lives; a new one forgets those that are long gone."""
+        if process._state.adding:
+            self._forget()
         process.seen = self.clock()
         process.save(using=self.using)
 
     def leave(self, worker: str) -> None:
-        """Forget a worker process that ends, and those that have not been seen for a day."""
-        forgotten = self.clock() - datetime.timedelta(days=1)
-        rows = WorkerProcess.objects.using(self.using)
-        rows.filter(models.Q(name=worker) | models.Q(seen__lt=forgotten)).delete()
+        """Forget a worker process that ends."""
+        self._forget(worker)
 
-    def _write(self) -> AbstractContextManager[Any]:
+    def _forget(self, *workers: str) -> None:
+        """Forget these worker processes, and those that have not been seen for a day."""
+        before = self.clock() - datetime.timedelta(seconds=FORGET_SECONDS)
+        rows = WorkerProcess.objects.using(self.using)
+        rows.filter(models.Q(name__in=workers) | models.Q(seen__lt=before)).delete()
+
+    def write(self) -> AbstractContextManager[Any]:
         """Return a transaction that is going to write."""
         return transaction.atomic(using=self.using)
 

@@ -44,7 +44,7 @@ class PortableStore(base.Store):
         lease_seconds: float,
         now: datetime.datetime | None = None,
     ) -> list[Job]:
-        with self._write():
+        with self.write():
             now = now or self.clock()
             due = Q(run_after__isnull=True) | Q(run_after__lte=now)
             waiting = self._jobs().filter(due, state__in=DUE_STATES, staged=True, queue_name__in=queue_names)
@@ -52,10 +52,16 @@ class PortableStore(base.Store):
             self._give(jobs, worker, lease_seconds, now)
             return sorted(jobs, key=base.urgency)
 
-    def claim_by_id(self, job_ids: Collection[Any], *, worker: str, lease_seconds: float) -> list[Job]:
-        with self._write():
-            jobs = list(self._locked(self._jobs().filter(id__in=job_ids, state__in=DUE_STATES)))
-            self._give(jobs, worker, lease_seconds, self.clock())
+    def claim_by_id(
+        self, job_ids: Collection[Any], *, worker: str, lease_seconds: float, only_due: bool = False
+    ) -> list[Job]:
+        with self.write():
+            now = self.clock()
+            waiting = self._jobs().filter(id__in=job_ids, state__in=DUE_STATES)
+            if only_due:
+                waiting = waiting.filter(Q(run_after__isnull=True) | Q(run_after__lte=now))
+            jobs = list(self._locked(waiting))
+            self._give(jobs, worker, lease_seconds, now)
             return sorted(jobs, key=base.urgency)
 
     def _give(self, jobs: list[Job], worker: str, lease_seconds: float, now: datetime.datetime) -> None:
@@ -107,7 +113,7 @@ class PortableStore(base.Store):
         now: datetime.datetime | None = None,
     ) -> dict[Any, str]:
         sent = time.monotonic()
-        with self._write():
+        with self.write():
             now = now or self.clock()
             # Locked first, so that no cancel comes between; in one order everywhere, so that
             # two workers cannot wait for each other.
@@ -136,7 +142,7 @@ class PortableStore(base.Store):
     def extend(
         self, jobs: Collection[Job], *, worker: str, lease_seconds: float, stopping: bool = False
     ) -> dict[Any, bool]:
-        with self._write():
+        with self.write():
             until = self.clock() + datetime.timedelta(seconds=lease_seconds)
             values: dict[str, Any] = {"lease_until": until}
             if stopping:
@@ -152,7 +158,7 @@ class PortableStore(base.Store):
             return held
 
     def cancel(self, job_ids: Collection[Any]) -> dict[Any, str]:
-        with self._write():
+        with self.write():
             now = self.clock()
             jobs = self._jobs().filter(id__in=job_ids)
             locked = dict(jobs.order_by("id").select_for_update().values_list("id", "state"))
@@ -163,7 +169,7 @@ class PortableStore(base.Store):
             return dict.fromkeys(waiting, str(State.CANCELLED)) | {pk: locked[pk] for pk in held}
 
     def deschedule(self, identity: str) -> int:
-        with self._write():
+        with self.write():
             jobs = self._jobs().filter(identity=identity, state__in=UNBEGUN_STATES)
             ids = list(jobs.order_by("id").select_for_update().values_list("id", flat=True))
             now = self.clock()
@@ -173,7 +179,7 @@ class PortableStore(base.Store):
         taken = Q(state__in=FINISHED_STATES)
         if stuck:
             taken |= Q(state__in=HELD_STATES, claimed_by__isnull=True)
-        with self._write():
+        with self.write():
             retried = 0
             for job in self._jobs().select_for_update().filter(taken, id__in=job_ids).order_by("id"):
                 values: dict[str, Any] = {"attempt": 0, "lost_attempts": 0, "run_after": None}
@@ -185,7 +191,7 @@ class PortableStore(base.Store):
                     self._jobs()
                     .filter(id=job.id)
                     .update(
-                        state=State.READY,
+                        state=State.WAITING if job.ends.using(self.using).exists() else State.READY,
                         staged=True,
                         finished=None,
                         cancel_requested=False,
@@ -193,6 +199,7 @@ class PortableStore(base.Store):
                         **values,
                     )
                 )
+            self.wake()
             return retried
 
     def stage(self, *, now: datetime.datetime | None = None) -> int:
@@ -200,7 +207,7 @@ class PortableStore(base.Store):
         # Looked at first, so that an idle worker does not take SQLite's only write lock.
         if not due.exists():
             return 0
-        with self._write():
+        with self.write():
             first = self._locked(due.order_by("run_after"))
             ids = list(first.values_list("id", flat=True)[: base.STAGE_BATCH])
             return int(self._jobs().filter(id__in=ids).update(staged=True))
@@ -217,7 +224,7 @@ class PortableStore(base.Store):
         if not expired.exists():
             return 0, []
         ready, spent = 0, []
-        with self._write():
+        with self.write():
             now = now or self.clock()
             for job in self._locked(expired.order_by("id"))[: base.RESCUE_BATCH]:
                 assert job.claimed_by
@@ -261,21 +268,28 @@ class PortableStore(base.Store):
         return ready, spent
 
     def expire(self, workers: Collection[str]) -> int:
-        with self._write():
+        with self.write():
             held = self._jobs().filter(claimed_by__in=workers, lease_until__isnull=False)
             ids = list(held.order_by("id").select_for_update().values_list("id", flat=True))
             past = datetime.datetime(1970, 1, 2, tzinfo=datetime.UTC if settings.USE_TZ else None)
             return self._jobs().filter(id__in=ids).update(lease_until=past)
 
-    def _prune_batch(self, before: datetime.datetime) -> int:
-        old = Q(state__in=base.PRUNED_STATES) | Q(state=State.STOPPING, claimed_by__isnull=True)
-        with self._write():
-            jobs = self._jobs().filter(old, created__lte=before).order_by("created")
-            ids = list(self._locked(jobs).values_list("id", flat=True)[: base.PRUNE_BATCH])
-            if not ids:
-                return 0
-            TaskRun.objects.using(self.using).filter(job_id__in=ids)._raw_delete(self.using)
-            return int(self._jobs().filter(id__in=ids)._raw_delete(self.using))
+    def _prune_batch(
+        self,
+        before: datetime.datetime,
+        *,
+        since: datetime.datetime | None,
+        states: Collection[str],
+        limit: int,
+    ) -> list[tuple[str, datetime.datetime]]:
+        with self.write():
+            jobs = self._jobs().filter(created__lte=before, state__in=states, group__isnull=True)
+            jobs = jobs.exclude(state=State.STOPPING, claimed_by__isnull=False)
+            if since is not None:
+                jobs = jobs.filter(created__gte=since)
+            found = list(self._locked(jobs.order_by("created")).values_list("id", "state", "created")[:limit])
+            self._delete([pk for pk, _, _ in found])
+            return [(state, created) for _, state, created in found]
 
     def _jobs(self) -> models.QuerySet[Job]:
         jobs: models.QuerySet[Job] = Job.objects.using(self.using)
@@ -290,7 +304,7 @@ class PortableStore(base.Store):
         return locked
 
     @contextmanager
-    def _write(self) -> Iterator[None]:
+    def write(self) -> Iterator[None]:
         with transaction.atomic(using=self.using):
             if connections[self.using].vendor == "sqlite":
                 with connections[self.using].cursor() as cursor:
@@ -306,12 +320,26 @@ class PortableStore(base.Store):
             now = cursor.fetchone()[0].replace(tzinfo=datetime.UTC)
         return now if settings.USE_TZ else timezone.make_naive(now)
 
+    def count(self) -> base.Counts:
+        counts = base.Counts()
+        by_name = self._jobs().order_by().values_list("state", "name")
+        for row in by_name.annotate(models.Count("pk"), models.Count("error")):
+            counts.add(*row)
+        return counts
+
+    def oldest_due(self) -> datetime.datetime | None:
+        now = self.clock()
+        due = self._jobs().filter(Q(run_after__isnull=True) | Q(run_after__lte=now), state__in=DUE_STATES)
+        oldest = due.aggregate(since=models.Min(Coalesce("run_after", "created")))
+        since: datetime.datetime | None = oldest["since"]
+        return since
+
 
 def _claimed(job: Job, prior_state: str) -> None:
     job.prior_state = prior_state
     job.workspace = job.workspace or {}
     job.recorded_workspace = json.dumps(job.workspace, cls=DjangoJSONEncoder)
-    job.plan = None if job.plan is None else tuple(job.plan)
+    job.plan = tuple(job.plan) if isinstance(job.plan, list) else None  # Anybody may have written anything.
 
 
 def _columns(

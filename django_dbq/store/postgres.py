@@ -12,11 +12,17 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from django_dbq.engine.lifecycle import Transition
+from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State, Transition
 from django_dbq.models import Job, decode_workspace
 from django_dbq.store import base
 
 CHANNEL = "django_dbq"
+
+COUNT_PAGES = 500  # Of the job table: all of it, or a sample.
+COUNT_MAX = 2_000  # More jobs than these are not looked up one by one: each may be a page to read.
+# Each is counted through an index of its own.
+COUNTED_TOGETHER = (DUE_STATES, (State.WAITING,), HELD_STATES, *((state,) for state in FINISHED_STATES))
+HEADS_MAX = 1_000  # Pairs of queue and priority that are looked at.
 
 
 @cache
@@ -89,8 +95,10 @@ class PostgresStore(base.Store):
         # The planner may join the claimed rows in any order.
         return sorted(self._jobs("claim", values), key=base.urgency)
 
-    def claim_by_id(self, job_ids: Collection[Any], *, worker: str, lease_seconds: float) -> list[Job]:
-        values = {"ids": list(job_ids), "worker": worker, "lease": lease_seconds}
+    def claim_by_id(
+        self, job_ids: Collection[Any], *, worker: str, lease_seconds: float, only_due: bool = False
+    ) -> list[Job]:
+        values = {"ids": list(job_ids), "worker": worker, "lease": lease_seconds, "only_due": only_due}
         return sorted(self._jobs("claim_by_id", values), key=base.urgency)
 
     def record(
@@ -141,7 +149,9 @@ class PostgresStore(base.Store):
         return self._run("deschedule", {"identity": identity})
 
     def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
-        return self._run("retry", {"ids": list(job_ids), "from_start": from_start, "stuck": stuck})
+        retried = self._run("retry", {"ids": list(job_ids), "from_start": from_start, "stuck": stuck})
+        self.wake()
+        return retried
 
     def stage(self, *, now: datetime.datetime | None = None) -> int:
         return self._run("stage", {"now": now, "limit": base.STAGE_BATCH})
@@ -174,8 +184,42 @@ class PostgresStore(base.Store):
             now: datetime.datetime = cursor.fetchone()[0]
             return now
 
-    def _prune_batch(self, before: datetime.datetime) -> int:
-        return self._run("prune", {"before": before, "limit": base.PRUNE_BATCH})
+    def count(self) -> base.Counts:
+        limit = COUNT_MAX + 1
+        rows = self._rows("count", {"pages": COUNT_PAGES, "limit": limit, "many": 2 * COUNT_MAX})
+        counts = base.Counts()
+        for how, *row in rows:
+            if how in ("all", "stray"):
+                counts.add(*row)
+            if how == "stray":
+                counts.estimated.add(row[0])
+        for states in COUNTED_TOGETHER:
+            found, sample = (
+                [row for how, *row in rows if how == kind and row[0] in states]
+                for kind in ("found", "sample")
+            )
+            # One snapshot: what is sampled and not found was not looked for, there being many.
+            if _total(found) >= limit or (sample and not found):
+                found = max(found, sample, key=_total)  # Mostly empty pages make a poor sample.
+                counts.estimated.update(states)
+            for row in found:
+                counts.add(*row)
+        return counts
+
+    def oldest_due(self) -> datetime.datetime | None:
+        since: datetime.datetime | None = self._rows("oldest_due", {"limit": HEADS_MAX})[0][0]
+        return since
+
+    def _prune_batch(
+        self,
+        before: datetime.datetime,
+        *,
+        since: datetime.datetime | None,
+        states: Collection[str],
+        limit: int,
+    ) -> list[tuple[str, datetime.datetime]]:
+        names = [str(state) for state in states]
+        return self._rows("prune", {"before": before, "since": since, "states": names, "limit": limit})
 
     def _run(self, verb: str, values: dict[str, Any]) -> int:
         with connections[self.using].cursor() as cursor:
@@ -183,9 +227,13 @@ class PostgresStore(base.Store):
             return int(cursor.rowcount)
 
     def _pairs(self, verb: str, values: dict[str, Any]) -> dict[Any, Any]:
+        return dict(self._rows(verb, values))
+
+    def _rows(self, verb: str, values: dict[str, Any]) -> list[Any]:
         with connections[self.using].cursor() as cursor:
             cursor.execute(statement(verb), values)
-            return dict(cursor.fetchall())
+            rows: list[Any] = cursor.fetchall()
+            return rows
 
     def _jobs(self, verb: str, values: dict[str, Any]) -> list[Job]:
         with connections[self.using].cursor() as cursor:
@@ -194,6 +242,10 @@ class PostgresStore(base.Store):
             names = tuple(column[0] for column in cursor.description)
         order = _field_order(names)
         return [_job(self.using, order, row) for row in rows]
+
+
+def _total(rows: list[Any]) -> int:
+    return sum(number for _, _, number, _ in rows)
 
 
 @lru_cache(maxsize=8)
@@ -218,7 +270,8 @@ def _job(using: str, order: Any, row: Sequence[Any]) -> Job:
 
 @lru_cache(maxsize=1_024)
 def _plan(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(json.loads(text))
+    plan = None if text is None else json.loads(text)
+    return tuple(plan) if isinstance(plan, list) else None  # Anybody may have written anything.
 
 
 def _as_json(transition: Transition, sent: float) -> str:

@@ -144,7 +144,7 @@ class Executor:
             ' DBQ["LOST_ATTEMPTS_MAX"] allows no more'
         )
         transition = decide(job, Lost(_line(error)), (), RetryPolicy(), 0.0)
-        entry = conf.workflows().get(job.name)
+        entry = conf.workflows().get(job.name) if job.call is None else None
         if entry is not None:
             self._call_hook("failure_hook", entry.failure_hook, job, error)
             self._call_hook("post_task_hook", entry.post_task_hook, job)
@@ -228,7 +228,20 @@ class Executor:
                 transition = decide(job, GivenBack(), step.plan, step.task.retry, 0.0)
                 unsure = attempt.transition if attempt is not None else None
                 return Attempt(job, transition, time.monotonic() - began, error, unsure=unsure)
+            if attempt is not None and (states := self._committed(attempt)):
+                # What the task had left to be called on commit raised: nothing of it is undone.
+                logger.exception("On commit failed: job=%s name=%s task=%s", job.id, job.name, job.next_task)
+                attempt.note(states)
+                return attempt
             return self._settle(job, step, self._failed(error, step.task.retry), error, began)
+
+    def _committed(self, attempt: Attempt) -> dict[Any, str]:
+        """Return, as a record does, whether this attempt's stands, though an error followed it."""
+        try:
+            with self.watching(connections[self.using]):
+                return self.store.recorded([attempt.transition], worker=self.worker)
+        except (DatabaseError, InterfaceError):
+            return {}
 
     def _call(self, job: Job, step: _Step, atomic: bool = False) -> tuple[Outcome, BaseException | None]:
         """Call the pre-task hook and the task; return the outcome, and the error if it failed."""

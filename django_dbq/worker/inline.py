@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from django_dbq import conf
+from django_dbq.engine.lifecycle import DUE_STATES
 from django_dbq.exceptions import DBQError
 from django_dbq.models import Job
 from django_dbq.store import get_store
@@ -30,7 +31,10 @@ def execute(job: Job, using: str) -> Any:
         claimed = store.claim_by_id([job.pk], worker=WORKER, lease_seconds=lease_seconds)
         if not claimed:
             state = Job.objects.using(using).filter(pk=job.pk).values_list("state", flat=True).first()
-            raise DBQError(f"job {job.pk} ({job.name}) does not wait to be run: it is {state or 'deleted'}")
+            why = f"it is {state or 'deleted'}"
+            if state in DUE_STATES:
+                why = "another transaction holds its row"
+            raise DBQError(f"job {job.pk} ({job.name}) does not wait to be run: {why}")
         attempt = Executor(using, WORKER).run(claimed[0])
         if attempt.recorded is None:
             store.record([attempt.transition], worker=WORKER, lease_seconds=lease_seconds)
@@ -41,8 +45,12 @@ def execute(job: Job, using: str) -> Any:
 
 @contextmanager
 def _own_transaction(job: Job, using: str) -> Iterator[None]:
+    connection = connections[using]
+    by_hand = not connection.in_atomic_block and not connection.get_autocommit()
     with ExitStack() as stack:
         try:
+            if by_hand:
+                raise RuntimeError("the caller commits")
             # Django knows the blocks that tests stand in, and counts only others.
             stack.enter_context(transaction.atomic(using=using, durable=True))
         except RuntimeError:

@@ -38,7 +38,6 @@ logger = logging.getLogger("django_dbq.worker")
 
 HOSTAGE_SECONDS = 1.0  # A task this long behind which others wait makes them go back.
 TIME_LIMIT_CHECK_SECONDS = 0.5
-WAKE_SECONDS = 0.02  # For more of a group's jobs to end meanwhile.
 
 
 class Word(enum.Enum):
@@ -80,11 +79,12 @@ class Keeper(threading.Thread):
         )
         self._session.needed = lambda: bool(self._held)
         self.code = 0  # What this process is to exit with.
+        self.failure: Attempt | None = None  # The one that stopped it.
         self.parent: int | None = None  # The supervisor's process id.
         self.fallen: tuple[str, ...] = ()  # Workers known to be dead: their jobs need not wait.
         self._upkeep = Upkeep(self.store, self.worker)
         self._process: WorkerProcess | None = None  # Its row.
-        self._report_at = 0.0
+        self._report_at = 0.0  # A monotonic time: at once.
         self._lease_seconds = options.LEASE_SECONDS
         # A little less than the lease, for clocks that run at different speeds.
         self._trust_seconds = 0.95 * options.LEASE_SECONDS
@@ -137,6 +137,7 @@ class Keeper(threading.Thread):
             if time.monotonic() >= self._leave_at:
                 self._give_back_everything()
                 return self.leave()
+            self._report()
             if not self._stopping:
                 self._free_hostages()
                 self._keep_up()
@@ -156,12 +157,13 @@ class Keeper(threading.Thread):
         if self._timeouts and self._held:
             times.append(time.monotonic() + TIME_LIMIT_CHECK_SECONDS)
         if not self._stopping:
-            times.append(self._upkeep.due_at)
+            times += [self._upkeep.due_at, self._upkeep.wake_at]
             if self.settings.rate_limit_seconds and self._hungry and not self._held:
                 times.append(self._claim_at)
             if len(self.backlog):
                 times.append(time.monotonic() + HOSTAGE_SECONDS)
-            if self.settings.burst and not self._held and self._hungry:
+            ends = self.settings.burst or self._chosen is not None
+            if ends and not self._held and self._hungry:
                 times = [self._claim_at]
         return max(0.0, min(times) - time.monotonic())
 
@@ -191,7 +193,7 @@ class Keeper(threading.Thread):
             return True
         if self._chosen is not None:
             return not self._chosen and not self._held
-        return self.settings.burst and not self._held and not self._hungry
+        return self.settings.burst and not self._held and not self._hungry and not self._upkeep.wake_owed
 
     # Recording.
 
@@ -222,8 +224,7 @@ class Keeper(threading.Thread):
         for attempt in finished:
             log_attempt(attempt)
             if attempt.job.group_id is not None and attempt.transition.finished:
-                # A final job may wait for it.
-                self._upkeep.due_at = min(self._upkeep.due_at, time.monotonic() + WAKE_SECONDS)
+                self._upkeep.ended(attempt.job.group_id)
             if attempt.recorded and attempt.transition.hold:
                 held.append(self._held_on(attempt))
             else:
@@ -235,6 +236,7 @@ class Keeper(threading.Thread):
                         self._chosen.appendleft(attempt.job.id)
             if self.settings.stop_at_failure and attempt.error is not None:
                 self.code = 1
+                self.failure = self.failure or attempt
                 self._begin_stop()
         if self._stopping and held:
             self._give_back(held)
@@ -342,7 +344,8 @@ class Keeper(threading.Thread):
                 self.settings.queue_names, worker=self.worker, limit=limit, lease_seconds=lease
             )
         ids = list(islice(self._chosen, limit))
-        jobs = self.store.claim_by_id(ids, worker=self.worker, lease_seconds=lease)
+        # Another worker may have run one meanwhile, and put it off.
+        jobs = self.store.claim_by_id(ids, worker=self.worker, lease_seconds=lease, only_due=True)
         for _ in ids:
             self._chosen.popleft()
         return jobs
@@ -455,6 +458,8 @@ class Keeper(threading.Thread):
 
     def _keep_up(self) -> None:
         if time.monotonic() < self._upkeep.due_at:
+            if time.monotonic() >= self._upkeep.wake_at:
+                self._hungry |= self._session.run(self._upkeep.wake)
             return
         self._hungry = True  # Polling is the truth.
         limit = self.settings.rss_bytes_max if self._jobs_begun else None  # Or it would never do anything.
@@ -467,7 +472,6 @@ class Keeper(threading.Thread):
         if self.fallen:
             self._session.run(lambda: self.store.expire(self.fallen))
             self.fallen = ()
-        self._report()
         sent = time.monotonic()
         claimable, spent = self._session.run(self._upkeep.run)
         self._hungry |= claimable

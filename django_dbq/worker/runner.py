@@ -17,7 +17,7 @@ from django.db import connections
 from django_dbq import conf
 from django_dbq.store import get_store
 from django_dbq.worker.backlog import Backlog
-from django_dbq.worker.executor import Executor
+from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.keeper import Keeper, Word
 from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.slot import Slot
@@ -92,6 +92,11 @@ class Runner:
     def jobs_begun(self) -> int:
         """How many jobs this worker has taken and not given back."""
         return self._keeper.jobs_begun
+
+    @property
+    def failure(self) -> Attempt | None:
+        """The failed attempt at which this worker stopped, where its settings ask for that."""
+        return self._keeper.failure
 
     def handle_signals(self) -> None:
         """Make the first signal ask this worker to stop, and the second to stop now.

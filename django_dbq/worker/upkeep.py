@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from django_dbq import conf
 from django_dbq.models import Job
 from django_dbq.store import Store
-from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH
+from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH, WAKE_BATCH
 
 logger = logging.getLogger("django_dbq.worker")
+
+WAKE_SECONDS = 0.02  # For more of a group's jobs to end meanwhile.
 
 
 class Upkeep:
@@ -20,12 +23,32 @@ class Upkeep:
         self.store = store
         self.worker = worker
         self.due_at = time.monotonic()
+        self.wake_at = float("inf")  # Sooner, for the groups that may be done.
+        self._ended: set[Any] = set()
+
+    @property
+    def wake_owed(self) -> bool:
+        """Whether a job of a group has ended, and nobody here has looked at the group since."""
+        return bool(self._ended)
+
+    def ended(self, group_id: Any) -> None:
+        """Note that a job of a group has ended: a final job may wait for it."""
+        self._ended.add(group_id)
+        self.wake_at = min(self.wake_at, time.monotonic() + WAKE_SECONDS)
+
+    def wake(self) -> bool:
+        """Look at the groups of jobs that have ended; return whether a final job became claimable."""
+        woken = self.store.wake(self._ended)
+        self._ended, self.wake_at = set(), float("inf")
+        return bool(woken)
 
     def run(self) -> tuple[bool, list[Job]]:
         """Return whether jobs became claimable, and those this worker now has to fail."""
         options = conf.options()
         self.due_at = time.monotonic() + options.POLL_INTERVAL_SECONDS
-        staged = self.store.stage() + self.store.wake()
+        staged, woken = self.store.stage(), self.store.wake()
+        self._ended, self.wake_at = set(), float("inf")
+        # Last: what it answers must reach the keeper, and an error would have all of this run again.
         ready, spent = self.store.rescue(
             worker=self.worker,
             lease_seconds=options.LEASE_SECONDS,
@@ -33,6 +56,6 @@ class Upkeep:
         )
         if ready or spent:
             logger.warning("Rescued: ready=%d failed=%d worker=%s", ready, len(spent), self.worker)
-        if staged >= STAGE_BATCH or ready + len(spent) >= RESCUE_BATCH:
+        if staged >= STAGE_BATCH or woken >= WAKE_BATCH or ready + len(spent) >= RESCUE_BATCH:
             self.due_at = time.monotonic()  # A full batch: there may be more.
-        return bool(staged or ready), spent
+        return bool(staged or woken or ready), spent

@@ -40,6 +40,7 @@ class Job:
     position: int = 1
     attempt: int = 1
     lost_attempts: int = 0
+    priority: int = 0
     prior_state: str = State.READY
 
 

@@ -62,7 +62,7 @@ def _do(alias, event):
         case "stage":
             return store.stage(now=now)
         case "prune":
-            return store.prune(before=moment(values["before"]))
+            return store.prune(before=moment(values["before"])).jobs.total()
         case "extend":
             # It knows the database's clock alone: the lease is told from there.
             ahead = (now - datetime.datetime.now(datetime.UTC)).total_seconds()

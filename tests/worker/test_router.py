@@ -49,7 +49,7 @@ def test_the_commands_use_the_database_of_the_router():
     assert said("queue_depth") == "event=queue_depths default=1"
     assert said("queue_depth", "--database=default") == "event=queue_depths default=0"
     run_jobs()
-    assert said("delete_old_jobs", "--hours=0") == "Deleted old jobs: 1"
+    assert said("delete_old_jobs", "--hours=0") == "Deleted old jobs: 1 (COMPLETE 1)"
 
 
 @pytest.mark.parametrize("name", ["witness", "atomic_writes"])

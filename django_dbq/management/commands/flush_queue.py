@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -9,9 +13,11 @@ from django.db import router
 
 from django_dbq.compat.django_async import due_jobs
 from django_dbq.management.arguments import positive
+from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
 from django_dbq.models import Job
-from django_dbq.worker.runner import Runner
+from django_dbq.store import get_store
+from django_dbq.worker.runner import SIGNALS, Runner
 from django_dbq.worker.settings import WorkerSettings
 
 JOBS = 300
@@ -19,6 +25,8 @@ JOBS = 300
 
 class Command(BaseCommand):
     help = "Make one pass over the jobs that are due now; exit with 1 at the first that fails."
+
+    requires_system_checks = ()  # But see show_faults.
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -35,7 +43,9 @@ class Command(BaseCommand):
         parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        show_faults(self)
         using = options["database"] or router.db_for_write(Job)
+        get_store(using).wake()  # Where no worker runs, nobody else does it.
         chosen = due_jobs(
             options["jobs"],
             which=options["which"],
@@ -47,9 +57,24 @@ class Command(BaseCommand):
         log_to_stderr()
         settings = WorkerSettings(using=using, queue_names=(), job_ids=tuple(chosen), stop_at_failure=True)
         runner = Runner(settings)
-        code = runner.run() if chosen else 0
-        self.stdout.write(f"Executed {runner.jobs_begun} of {len(chosen)} due jobs")
+        with _signals_left_alone():
+            code = runner.run()  # With nothing chosen too: it takes back what a killed pass has left.
+        if runner.failure is not None:
+            job, transition = runner.failure.job, runner.failure.transition
+            why = transition.error or transition.outcome
+            raise CommandError(f"Stopped at job {job.id} ({job.name}): {why}")
         if code:
-            raise CommandError(
-                "A job failed, or the pass could not go on; the log says which and why.", returncode=code
-            )
+            raise CommandError("The pass could not go on; the log says why.")
+        self.stdout.write(f"Executed {runner.jobs_begun} of {len(chosen)} due jobs")
+
+
+@contextmanager
+def _signals_left_alone() -> Iterator[None]:
+    """Give a process that calls the command its own handlers back."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

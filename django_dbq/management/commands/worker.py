@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections, router
 
-from django_dbq import conf
-from django_dbq.checks import check_settings
-from django_dbq.exceptions import SettingsError
 from django_dbq.management.arguments import positive, seconds
+from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
 from django_dbq.models import Job
 from django_dbq.worker.runner import Runner
@@ -21,9 +19,7 @@ from django_dbq.worker.supervisor import Supervisor
 class Command(BaseCommand):
     help = "Run jobs from one or more queues."
 
-    # One task that does not import must not keep the others from running: such faults are
-    # shown below, its jobs are parked, and `manage.py check` is where they stop a deploy.
-    requires_system_checks = ()
+    requires_system_checks = ()  # But see show_faults.
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("queue_name", nargs="*", default=["default"], help="queues to serve (default)")
@@ -64,13 +60,7 @@ class Command(BaseCommand):
             grace_seconds=options["grace"],
             rss_bytes_max=options["max_rss"] and options["max_rss"] * 1_000_000,
         )
-        try:
-            conf.workflows()
-            conf.options()
-        except SettingsError as error:
-            raise CommandError(f"The worker does not start; settings are at fault:\n{error}") from error
-        for message in check_settings(None):
-            self.stderr.write(f"{message.id} {message.msg}")
+        show_faults(self)
         queues = ", ".join(f'"{name}"' for name in settings.queue_names)
         limit = f" with at most one task in {settings.rate_limit_seconds:g} s"
         self.stdout.write(

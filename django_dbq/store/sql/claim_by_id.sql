@@ -2,7 +2,9 @@
 WITH waiting AS MATERIALIZED (
     SELECT id, state
     FROM django_dbq_job
-    WHERE id = ANY(%(ids)s::uuid[]) AND state IN ('NEW', 'READY')
+    WHERE id = ANY(%(ids)s::uuid[])
+      AND state IN ('NEW', 'READY')
+      AND (NOT %(only_due)s OR run_after IS NULL OR run_after <= statement_timestamp())
     FOR UPDATE SKIP LOCKED
 )
 UPDATE django_dbq_job AS job

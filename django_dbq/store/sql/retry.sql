@@ -1,5 +1,6 @@
 -- Make finished jobs ready again. One that ran to its end, or is to start over, begins at
--- its first task; the row of a worker that knew no leases may be taken over on request.
+-- its first task; the row of a worker that knew no leases may be taken over on request. The
+-- final job of a group waits again, until it is woken.
 -- Rows are locked in the order of their ids, as a record does.
 WITH ended AS MATERIALIZED (
     SELECT id
@@ -14,7 +15,10 @@ WITH ended AS MATERIALIZED (
     FOR UPDATE
 )
 UPDATE django_dbq_job AS job
-SET state = 'READY',
+SET state = CASE
+        WHEN EXISTS (SELECT 1 FROM django_dbq_group WHERE final_id = job.id) THEN 'WAITING'
+        ELSE 'READY'
+    END,
     next_task = CASE WHEN %(from_start)s OR next_task = '' THEN plan ->> 0 ELSE next_task END,
     position = CASE WHEN %(from_start)s OR next_task = '' THEN 0 ELSE position END,
     attempt = 0,

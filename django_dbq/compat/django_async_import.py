@@ -1,0 +1,205 @@
+"""Moves what django-async has left to run over to this engine; manage.py import_jobs calls it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.apps.registry import Apps
+from django.db import connections, models, transaction
+from django.utils import timezone
+
+from django_dbq import calls
+from django_dbq.compat.django_async import remove_old_jobs
+from django_dbq.engine.workflow import SMALLINT_MAX
+from django_dbq.exceptions import CallError, GroupError
+from django_dbq.models import Group, Job
+from django_dbq.store import get_store
+
+BATCH = 1_000
+
+# What stands here for a function of django-async's own.
+OURS = {"async.api.remove_old_jobs": f"{remove_old_jobs.__module__}.{remove_old_jobs.__qualname__}"}
+
+_apps = Apps()  # Of these models' own: the project does not have them, nor do its migrations.
+
+
+class AsyncGroup(models.Model):
+    """A group of django-async."""
+
+    id = models.AutoField(primary_key=True)
+    reference = models.CharField(max_length=100)
+    description = models.TextField(null=True)
+    final_id = models.IntegerField(null=True)
+
+    class Meta:
+        apps = _apps
+        app_label = "async"
+        db_table = "async_group"
+        managed = False
+
+    def __str__(self) -> str:
+        return f"async_group {self.pk}"
+
+
+class AsyncJob(models.Model):
+    """A job of django-async: the columns that are read, and `cancelled`, which is written."""
+
+    id = models.AutoField(primary_key=True)
+    name = models.CharField(max_length=100)
+    args = models.TextField()
+    kwargs = models.TextField()
+    priority = models.IntegerField()
+    scheduled = models.DateTimeField(null=True)
+    executed = models.DateTimeField(null=True)
+    cancelled = models.DateTimeField(null=True)
+    group_id = models.IntegerField(null=True)
+
+    class Meta:
+        apps = _apps
+        app_label = "async"
+        db_table = "async_job"
+        managed = False
+
+    def __str__(self) -> str:
+        return f"async_job {self.pk}"
+
+
+class AsyncError(models.Model):
+    """A failure of a job of django-async."""
+
+    id = models.AutoField(primary_key=True)
+    job_id = models.IntegerField()
+
+    class Meta:
+        apps = _apps
+        app_label = "async"
+        db_table = "async_error"
+        managed = False
+
+    def __str__(self) -> str:
+        return f"async_error {self.pk}"
+
+
+@dataclass(slots=True)
+class Found:
+    """What there is to move, and what cannot be."""
+
+    by_function: Counter[str] = field(default_factory=Counter)
+    groups: int = 0
+    errors: int = 0  # Failures so far, of all these jobs.
+    refused: list[str] = field(default_factory=list)  # Row and reason.
+
+
+def missing_tables(using: str) -> list[str]:
+    """Return which of django-async's tables a database does not have."""
+    there = connections[using].introspection.table_names()
+    return [
+        name for model in (AsyncJob, AsyncGroup, AsyncError) if (name := model._meta.db_table) not in there
+    ]
+
+
+def look(using: str) -> Found:
+    """Look at everything that has not run and was not cancelled; write nothing."""
+    found = Found()
+    for rows in _pages(_waiting(using)):
+        for row in rows:
+            try:
+                found.by_function[_job(row).name] += 1
+            except CallError as error:
+                found.refused.append(f"{row} ({row.name}): {error}")
+    references: dict[str, AsyncGroup] = {}
+    for group in _groups(using):
+        found.groups += 1
+        other = references.setdefault(group.reference, group)
+        if other is not group:
+            found.refused.append(f"{group}: {other} has jobs to run under {group.reference!r} too")
+        elif (why := _refusal(group, using)) is not None:
+            found.refused.append(f"{group}: {why}")
+    errors = AsyncError.objects.using(using).filter(job_id__in=_waiting(using).values("pk"))
+    found.errors = errors.count()
+    return found
+
+
+def move(using: str) -> tuple[int, int]:
+    """Create a job for each that waits and mark its row cancelled, in one transaction; return how many
+    jobs and groups.
+
+    Raises CallError or GroupError for what `look` would refuse; nothing is written then.
+    """
+    moved = 0
+    with get_store(using).write():
+        olds = list(_groups(using))
+        groups = {old.pk: _group(old) for old in olds}
+        for group in groups.values():
+            group.save(using=using)
+        finals: dict[int | None, Job | None] = {old.final_id: None for old in olds}
+        for rows in _pages(_waiting(using).select_for_update()):
+            jobs = [_job(row) for row in rows]
+            for row, job in zip(rows, jobs, strict=True):
+                job.group = groups.get(row.group_id)
+                if row.pk in finals:
+                    finals[row.pk] = job
+            Job.objects.using(using).bulk_create(jobs)
+            taken = AsyncJob.objects.using(using).filter(pk__in=[row.pk for row in rows])
+            taken.update(cancelled=timezone.now())
+            moved += len(jobs)
+        for old in olds:
+            if (final := finals[old.final_id]) is not None:
+                groups[old.pk].on_completion(final)
+    return moved, len(groups)
+
+
+def _waiting(using: str) -> models.QuerySet[AsyncJob]:
+    return AsyncJob.objects.using(using).filter(executed__isnull=True, cancelled__isnull=True)
+
+
+def _pages(jobs: models.QuerySet[AsyncJob]) -> Iterator[list[AsyncJob]]:
+    """Yield jobs in the order of their ids, not all at once."""
+    last = None
+    while page := list((jobs if last is None else jobs.filter(pk__gt=last)).order_by("pk")[:BATCH]):
+        yield page
+        last = page[-1].pk
+
+
+def _groups(using: str) -> models.QuerySet[AsyncGroup]:
+    """Return the groups that have jobs to run."""
+    waiting = _waiting(using).order_by()
+    of_jobs = models.Q(pk__in=waiting.values("group_id")) | models.Q(final_id__in=waiting.values("pk"))
+    return AsyncGroup.objects.using(using).filter(of_jobs).order_by("pk")
+
+
+def _job(row: AsyncJob) -> Job:
+    """Return a row as a job, not saved. Raises CallError for what no worker could run."""
+    args, kwargs = _json("args", row.args), _json("kwargs", row.kwargs)
+    columns = calls.call_columns(OURS.get(row.name, row.name), args, kwargs, {})
+    if not -SMALLINT_MAX - 1 <= row.priority <= SMALLINT_MAX:
+        raise CallError(
+            f"its priority must be from {-SMALLINT_MAX - 1} to {SMALLINT_MAX}, not {row.priority}"
+        )
+    return Job(**columns, run_after=row.scheduled, priority=row.priority)
+
+
+def _json(column: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CallError(f"its {column} are not JSON: {error}") from error
+
+
+def _group(old: AsyncGroup) -> Group:
+    return Group(reference=old.reference, description=old.description)
+
+
+def _refusal(old: AsyncGroup, using: str) -> str | None:
+    """Return why a group cannot be begun, found by trying."""
+    try:
+        with get_store(using).write():
+            _group(old).save(using=using)
+            transaction.set_rollback(True, using=using)
+    except GroupError as error:
+        return str(error)
+    return None
