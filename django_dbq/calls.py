@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -191,27 +191,45 @@ def _as_lists(value: Any, depth: int = 0) -> Any:
 
 def sign(job: Job) -> str:
     """Return the signature of a call's row, as it now stands."""
-    return signing.Signer(salt=SALT).signature(_signed(job))
+    return sign_values(_signed(job))
 
 
 def signature_holds(job: Job) -> bool:
     """Tell whether this project signed a call's row, by SECRET_KEY or one of its fallbacks."""
+    return values_hold(_signed(job), job.signature)
+
+
+def sign_values(values: list[Any]) -> str:
+    """Return the signature of what a row says to run."""
+    return signing.Signer(salt=SALT).signature(json.dumps(values))
+
+
+def values_hold(values: list[Any], signature: str | None) -> bool:
+    """Tell whether this project signed these values, by SECRET_KEY or one of its fallbacks."""
     signer = signing.Signer(salt=SALT)
     try:
-        signer.unsign(f"{_signed(job)}{signer.sep}{job.signature or ''}")
+        signer.unsign(f"{json.dumps(values)}{signer.sep}{signature or ''}")
     except signing.BadSignature:
         return False
     return True
 
 
-def _signed(job: Job) -> str:
-    return json.dumps([str(job.pk), job.name, job.queue_name, job.call])
+def _signed(job: Job) -> list[Any]:
+    return [str(job.pk), job.name, job.queue_name, job.call]
 
 
-def arguments(job: Job) -> tuple[list[Any], dict[str, Any]]:
-    """Return the positional and the keyword arguments of a call's row."""
-    call = json.loads(job.call or "{}")
-    return call.get("args", []), call.get("kwargs", {})
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the text of a call's row holds."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    options: dict[str, Any]
+
+
+def read(text: str) -> Call:
+    """Return what the text of a call's row holds."""
+    return Call(**json.loads(text))
 
 
 def workflow(job: Job) -> Workflow:
@@ -227,7 +245,7 @@ def workflow(job: Job) -> Workflow:
             " not as they were when it was created with this SECRET_KEY, so nothing was imported or run"
         )
     assert job.call is not None
-    task = _task(job.name, json.dumps(json.loads(job.call)["options"]))
+    task = _task(job.name, json.dumps(read(job.call).options))
     return Workflow(name=job.name, tasks=(task,), queue_name=job.queue_name)
 
 

@@ -17,6 +17,7 @@ from django_dbq.engine.workflow import SMALLINT_MAX
 from django_dbq.exceptions import CallError
 from django_dbq.models import Group, Job
 from django_dbq.store import get_store
+from django_dbq.store.base import STAGE_BATCH
 
 PRIORITY = 5
 AGE_MAX = 300_000  # Days; or hours.
@@ -97,15 +98,17 @@ def due_jobs(
     Of `outof` parts of the queue it is part `which`. `prefix` is what names begin with.
     """
     using = using or router.db_for_write(Job)
-    now = get_store(using).clock()
-    # What waits for its time, and is staged when that has come, is left aside by its index.
+    store = get_store(using)
+    # As a worker's upkeep does: what still waits for its time then costs nothing to pass over.
+    while store.stage() >= STAGE_BATCH:
+        pass
     due = Job.objects.using(using).filter(
-        models.Q(staged=True, run_after__isnull=True)
-        | models.Q(staged=True, run_after__lte=now)
-        | models.Q(staged=False, run_after__lte=now),
+        models.Q(run_after__isnull=True) | models.Q(run_after__lte=store.clock()),
+        staged=True,
         state__in=DUE_STATES,
-        name__startswith=prefix,
     )
+    if prefix:
+        due = due.filter(name__startswith=prefix)
     if queue_name is not None:
         due = due.filter(queue_name=queue_name)
     in_order = due.order_by("-priority", models.F("run_after").asc(nulls_last=True), "created", "id")

@@ -1,4 +1,4 @@
-"""The rows: jobs and their history, groups of jobs, worker processes."""
+"""The rows: jobs and their history, groups of jobs, schedules, worker processes, paused queues."""
 
 from django_dbq.models.group import Group
 from django_dbq.models.job import (
@@ -13,6 +13,8 @@ from django_dbq.models.job import (
     uuid7,
 )
 from django_dbq.models.process import WorkerProcess
+from django_dbq.models.queue import PausedQueue
+from django_dbq.models.schedule import Schedule, ScheduleRun
 
 __all__ = [
     "DEFAULT_DELETE_JOBS_AFTER_HOURS",
@@ -20,6 +22,9 @@ __all__ = [
     "Job",
     "JobManager",
     "JobQuerySet",
+    "PausedQueue",
+    "Schedule",
+    "ScheduleRun",
     "TaskRun",
     "WorkerProcess",
     "decode_workspace",

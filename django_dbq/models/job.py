@@ -27,6 +27,7 @@ from django_dbq.engine.workspace import encode
 from django_dbq.exceptions import DBQError, WorkspaceError
 
 DEFAULT_DELETE_JOBS_AFTER_HOURS = 24
+LABEL_MAX = 255
 
 _UNKNOWN = object()
 
@@ -153,6 +154,10 @@ class Job(models.Model):
     signature = models.CharField(max_length=128, null=True, blank=True, editable=False)
     identity = models.CharField(max_length=64, null=True, blank=True, editable=False)
 
+    # Of the caller's choosing: a name for people, and one that several jobs share.
+    title = models.CharField(max_length=LABEL_MAX, null=True, blank=True)
+    label = models.CharField(max_length=LABEL_MAX, null=True, blank=True)
+
     # Without a database constraint, which would lock the group's row at each insert.
     group = models.ForeignKey(
         "django_dbq.Group",
@@ -213,6 +218,10 @@ class Job(models.Model):
                 fields=["state", "finished"],
                 name="dbq_job_finished",
                 condition=models.Q(finished__isnull=False),
+            ),
+            models.Index(fields=["title"], name="dbq_job_title", condition=models.Q(title__isnull=False)),
+            models.Index(
+                fields=["label", "state"], name="dbq_job_label", condition=models.Q(label__isnull=False)
             ),
             models.Index(fields=["id"], name="dbq_job_waiting", condition=models.Q(state="WAITING")),
         ]

@@ -17,6 +17,9 @@ class WorkerProcess(models.Model):
     threads = models.IntegerField()
     started = models.DateTimeField()
     seen = models.DateTimeField()
+    tasks_done = models.BigIntegerField(default=0, db_default=0)
+    tasks_failed = models.BigIntegerField(default=0, db_default=0)
+    rss_bytes = models.BigIntegerField(null=True)
 
     class Meta:
         ordering: ClassVar = ["started", "name"]

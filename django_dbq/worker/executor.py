@@ -406,7 +406,9 @@ def _called(job: Job) -> Callable[[Job], Any]:
         raise TaskUnavailable(f"the function {job.next_task!r} does not import: {_line(error)}") from error
     if not callable(function):
         raise TaskUnavailable(f"the function {job.next_task!r} is not callable")
-    args, kwargs = calls.arguments(job)
+    assert job.call is not None
+    given = calls.read(job.call)
+    args, kwargs = given.args, given.kwargs
 
     def call(job: Job) -> Any:
         return _kept(job, _await(function, *args, **kwargs))

@@ -347,7 +347,10 @@ def prune_and_retry(store):
         assert len(runs(store, job)) == (not pruned)
         assert story.waited == ({"retry"} if story.open_at("prune", "retry") else set())
 
-    return {"prune": [lambda: store.prune(tomorrow).jobs.total()], "retry": [lambda: store.retry([job.pk])]}, check
+    return {
+        "prune": [lambda: store.prune(tomorrow).jobs.total()],
+        "retry": [lambda: store.retry([job.pk])],
+    }, check
 
 
 def stage_and_claim(store):

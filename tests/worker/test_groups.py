@@ -131,4 +131,5 @@ def test_a_group_whose_jobs_were_all_cancelled_is_found_by_the_poll(one_bench):
         assert job.cancel()
     one_bench.worker(dbq={"POLL_INTERVAL_SECONDS": 0.1})
     one_bench.wait_for(final)
-    assert Row.objects.get().text == "x: 0"
+    final.refresh_from_db()
+    assert final.result == 0
