@@ -42,9 +42,14 @@ SEED ?= 1
 chaos: $(VENV)/.installed  ## Kill workers, networks and PostgreSQL, and soak (SEED=1; about ten minutes).
 	CHAOS=all SEED=$(SEED) $(BIN)/python -m pytest -q tests/chaos
 
-bench: $(VENV)/.installed  ## Measure draining, idle pickup and health() (takes some minutes).
+browser: $(VENV)/.installed  ## Test the admin in Debian's chromium (apt-get install chromium).
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright
+	BROWSER=1 $(BIN)/python -m pytest -q tests/browser
+
+bench: $(VENV)/.installed  ## Measure draining, idle pickup, health() and the admin (takes some minutes).
 	$(BIN)/python -m benchmarks.drain
 	$(BIN)/python -m benchmarks.pickup
 	$(BIN)/python -m benchmarks.health
+	$(BIN)/python -m benchmarks.admin
 
-.PHONY: help demo test check chaos bench
+.PHONY: help demo test check chaos browser bench

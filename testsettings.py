@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import dj_database_url
+import django
 
 from tests.workflows import JOBS  # noqa: F401
 
@@ -49,16 +50,50 @@ if os.environ.get("TEST_MARIADB_URL"):
 SECRET_KEY = "tests-only"
 USE_TZ = True
 TIME_ZONE = "UTC"
-# The HTTP API has users; sessions need no table.
-INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django_dbq", "tests"]
+# The HTTP API and the admin have users; sessions need no table.
+INSTALLED_APPS = [
+    *("django.contrib.admin", "django.contrib.contenttypes", "django.contrib.auth"),
+    *("django.contrib.messages", "django.contrib.staticfiles", "django_dbq", "tests"),
+]
+STATIC_URL = "static/"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+if django.VERSION < (6, 0):
+    INSTALLED_APPS.append("django_tasks")  # The backport of django.tasks.
+TASKS = {
+    "default": {"BACKEND": "django_dbq.backend.JobBackend", "QUEUES": ["default", "reports"]},
+    "tuned": {
+        "BACKEND": "django_dbq.backend.JobBackend",
+        "QUEUES": [],
+        "OPTIONS": {
+            "atomic": True,
+            "timeout_seconds": 0.2,
+            "retry": {"max_attempts": 3, "delay_seconds": 0},
+        },
+    },
+    "apart": {"BACKEND": "django_dbq.backend.JobBackend", "OPTIONS": {"database": "jobs"}},
+}
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
 ]
 ROOT_URLCONF = "tests.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # For the workers that tests start.
 DBQ = json.loads(os.environ.get("TEST_DBQ", "{}"))
+Q_CLUSTER = json.loads(os.environ.get("TEST_Q_CLUSTER", "{}"))
 DATABASE_ROUTERS = json.loads(os.environ.get("TEST_ROUTERS", "[]"))

@@ -15,13 +15,23 @@ if TYPE_CHECKING:
         GroupError,
         LeaseLost,
         Retry,
+        ScheduleError,
         SettingsError,
         TaskTimeout,
         UnknownJob,
         WorkerLost,
         WorkspaceError,
     )
-    from django_dbq.models import Group, Job, TaskRun, WorkerProcess
+    from django_dbq.models import (
+        Group,
+        Job,
+        Schedule,
+        TaskRun,
+        WorkerProcess,
+        pause_queue,
+        paused_queues,
+        resume_queue,
+    )
 
 __version__ = "4.0.0"
 
@@ -38,6 +48,8 @@ _HOME = {
     "Job": "models",
     "LeaseLost": "exceptions",
     "Retry": "exceptions",
+    "Schedule": "models",
+    "ScheduleError": "exceptions",
     "SettingsError": "exceptions",
     "Snooze": "engine.directives",
     "TaskRun": "models",
@@ -48,7 +60,10 @@ _HOME = {
     "WorkspaceError": "exceptions",
     "deschedule": "compat.django_async",
     "health": "compat.django_async",
+    "pause_queue": "models",
+    "paused_queues": "models",
     "remove_old_jobs": "compat.django_async",
+    "resume_queue": "models",
     "schedule": "compat.django_async",
 }
 
@@ -64,6 +79,8 @@ __all__ = [
     "Job",
     "LeaseLost",
     "Retry",
+    "Schedule",
+    "ScheduleError",
     "SettingsError",
     "Snooze",
     "TaskRun",
@@ -74,7 +91,10 @@ __all__ = [
     "WorkspaceError",
     "deschedule",
     "health",
+    "pause_queue",
+    "paused_queues",
     "remove_old_jobs",
+    "resume_queue",
     "schedule",
 ]
 

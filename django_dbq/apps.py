@@ -9,4 +9,11 @@ class DjangoDBQConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_dbq import checks  # noqa: F401  Registers the system checks.
+        import logging
+
+        from django_dbq.redaction import mask_traceback
+
+        logging.getLogger("django_dbq.worker").addFilter(mask_traceback)
+        # They register the system checks.
+        from django_dbq import checks  # noqa: F401
+        from django_dbq.compat import django_q_settings  # noqa: F401

@@ -10,15 +10,18 @@ import functools
 import hashlib
 import inspect
 import json
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.core import signing
 
 from django_dbq import conf
+from django_dbq.engine.arguments import NotEncodable, decode, encode
+from django_dbq.engine.lifecycle import State
 from django_dbq.engine.retry import RetryPolicy
 from django_dbq.engine.workflow import TASK_PATH_MAX, Task, Workflow, parse_execution
 from django_dbq.exceptions import DELAY_SECONDS_MAX, BadSignature, CallError
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from django_dbq.models import Job
 
 SALT = "django_dbq.call"
-NESTING_MAX = 100  # Of an argument: a worker, deeper in its stack than the caller, has to read it.
 
 # As django-async has it: without end, ever more slowly, ever less urgently.
 RETRY = RetryPolicy(
@@ -115,13 +117,32 @@ def call_columns(
     args: Sequence[Any] | None,
     kwargs: Mapping[str, Any] | None,
     options: Mapping[str, Any],
+    **more: Any,
 ) -> dict[str, Any]:
     """Return the columns that make a new job a call of `function`.
 
-    `options` are those of a task, retry, timeout_seconds and atomic, and queue_name.
-    Raises CallError, naming the argument or option, for what cannot be kept.
+    `options` are those of a task, retry, timeout_seconds and atomic, and queue_name, hook
+    and save; `more` is what else `Call` holds. Raises CallError, naming the argument or
+    option, for what cannot be kept.
     """
     path = path_of(function)
+    if options.get("hook") is not None:
+        options = {**options, "hook": path_of(options["hook"])}
+    return columns_of(path, args, kwargs, options, **more)
+
+
+def columns_of(
+    path: str,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    via: tuple[str, str] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """As `call_columns`, of a path that is not looked at: nothing is imported.
+
+    `via` is for what is not to be called as a function is: the path of a `Via`, and what it is given.
+    """
     if len(path) > TASK_PATH_MAX:
         raise CallError(f"{path!r} is {len(path)} characters long; at most {TASK_PATH_MAX}")
     given_args, given_kwargs = _arguments(path, args, kwargs)
@@ -130,14 +151,16 @@ def call_columns(
         raise CallError("; ".join(str(problem) for problem in problems))
     kept = dict(options)
     columns = {"queue_name": kept.pop("queue_name")} if "queue_name" in kept else {}
-    call = json.dumps({"args": given_args, "kwargs": given_kwargs, "options": kept})
+    content = {"args": given_args, "kwargs": given_kwargs, "options": kept}
+    more = {key: value for key, value in {"via": via, **more}.items() if value}
+    call = json.dumps({**content, **more})
     bytes_max = conf.options().WORKSPACE_BYTES_MAX
     if len(call) > bytes_max:
         raise CallError(
             f"the arguments of {path} are {len(call):,} bytes as JSON; at most {bytes_max:,} are kept"
             ' (DBQ["WORKSPACE_BYTES_MAX"]). Store the data elsewhere and pass its key.'
         )
-    return {**columns, "name": path, "call": call, "identity": identity(path, given_args, given_kwargs)}
+    return {**columns, "name": path, "call": call, "identity": _hash(path, given_args, given_kwargs)}
 
 
 def identity(path: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None) -> str:
@@ -145,7 +168,12 @@ def identity(path: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, 
 
     Raises CallError as `call_columns` does.
     """
-    canonical = json.dumps([path, *_arguments(path, args, kwargs)], sort_keys=True, separators=(",", ":"))
+    return _hash(path, *_arguments(path, args, kwargs))
+
+
+def _hash(path: str, args: list[Any], kwargs: dict[str, Any]) -> str:
+    """Return the identity of a call with these arguments, which are encoded."""
+    canonical = json.dumps([path, args, kwargs], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -156,37 +184,43 @@ def _arguments(
         raise CallError(f"args of {path} must be a list or tuple, not {type(args).__name__} ({args!r})")
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise CallError(f"kwargs of {path} must be a dictionary, not {type(kwargs).__name__} ({kwargs!r})")
-    for index, value in enumerate(args or ()):
-        _check_json(path, f"args[{index}]", value)
-    for key, value in (kwargs or {}).items():
+    for key in kwargs or {}:
         if not isinstance(key, str):
             raise CallError(f"kwargs of {path}: the name {key!r} is not a string")
-        _check_json(path, f"kwargs[{key!r}]", value)
-    return list(args or ()), dict(kwargs or {})
-
-
-def _check_json(path: str, where: str, value: Any) -> None:
     try:
-        found = json.loads(json.dumps(value, allow_nan=False))
-        same = found == _as_lists(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CallError(f"{where} of {path} is not JSON: {error}") from error
-    if not same:
-        raise CallError(f"{where} of {path} is not JSON: it would come back as {found!r}")
+        return (
+            [encode(value, f"args[{index}]") for index, value in enumerate(args or ())],
+            {str(key): encode(value, f"kwargs[{key!r}]") for key, value in (kwargs or {}).items()},
+        )
+    except NotEncodable as error:
+        raise CallError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise CallError(f"{path}: an argument is nested too deep, or this call is") from error
 
 
-def _as_lists(value: Any, depth: int = 0) -> Any:
-    """Return `value` with its tuples as the lists that JSON makes of them.
+def check(job: Job) -> None:
+    """Raise CallError for a new job whose `call` is not as `call_columns` writes it."""
+    try:
+        assert job.call is not None
+        call = read(job.call)
+        fits = isinstance(call.args, list) and isinstance(call.options, dict)
+        problems = parse_execution(call.options)[1] if fits else ["args or options are of another type"]
+    except Exception as error:
+        raise CallError(f"the call of {job.name!r} is not as schedule() writes it: {error!r}") from error
+    if problems:
+        raise CallError(f"the call of {job.name!r} is not as schedule() writes it: {problems[0]}")
 
-    Raises ValueError where it is too deep.
-    """
-    if depth > NESTING_MAX:
-        raise ValueError(f"it is nested more than {NESTING_MAX} deep")
-    if isinstance(value, (list, tuple)):
-        return [_as_lists(part, depth + 1) for part in value]
-    if isinstance(value, dict):
-        return {key: _as_lists(part, depth + 1) for key, part in value.items()}
-    return value
+
+def check_signature(path: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> None:
+    """Raise CallError for arguments that the function at `path` does not take."""
+    try:
+        taken = inspect.signature(resolve(path), follow_wrapped=False)
+    except (TypeError, ValueError):
+        return  # Some builtins do not tell.
+    try:
+        taken.bind(*(args or ()), **(kwargs or {}))
+    except TypeError as error:
+        raise CallError(f"{path}{taken} does not take these arguments: {error}") from error
 
 
 def sign(job: Job) -> str:
@@ -225,11 +259,85 @@ class Call:
     args: list[Any]
     kwargs: dict[str, Any]
     options: dict[str, Any]
+    via: tuple[str, str] | None = None
+    typed: bool = False  # The result is encoded as arguments are.
+    then: list[dict[str, Any]] = field(default_factory=list)  # Links of a chain that follow.
+    end_hook: str | None = None  # Of the chain: called once it has failed or is through.
+
+
+class Via(Protocol):
+    """What stands between a worker and what a call's path leads to, for one attempt."""
+
+    function: Callable[[], Any]  # What is called; plain or `async def`.
+
+    def __init__(self, job: Job, found: Any, call: Call) -> None:
+        """Take what the path leads to. An error means that nothing of it can run here and now."""
+
+    def begin(self) -> None:
+        """Hear that the function is called next."""
+
+    def end(self, state: State, error: BaseException | None) -> None:
+        """Hear that the job ends in `state` with this attempt."""
 
 
 def read(text: str) -> Call:
     """Return what the text of a call's row holds."""
-    return Call(**json.loads(text))
+    found = _loaded(text)
+    args, kwargs = decode(found["args"]), {key: decode(value) for key, value in found["kwargs"].items()}
+    return Call(**{**found, "args": args, "kwargs": kwargs})
+
+
+@functools.lru_cache(maxsize=16)
+def _loaded(text: str) -> dict[str, Any]:
+    """Return the text of a call as JSON holds it; nobody may change that."""
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def value_of(job: Job) -> Any:
+    """Return what a job has left as its result: of a call that keeps types, what it returned."""
+    typed = job.call is not None and _loaded(job.call).get("typed")
+    return decode(job.result) if typed else job.result
+
+
+def hooks(text: str, *, failed: bool) -> list[str]:
+    """Return the paths of what is to be called now that this call has ended."""
+    call = _loaded(text)
+    found = [call["options"]["hook"]] if "hook" in call["options"] else []
+    if "end_hook" in call and (failed or "then" not in call):
+        found.append(call["end_hook"])
+    return found
+
+
+def unwanted(text: str) -> bool:
+    """Tell whether the row of this call is not to be kept once it has succeeded."""
+    return _loaded(text)["options"].get("save") is False
+
+
+def link(columns: dict[str, Any], job_id: uuid.UUID, *, passes: bool) -> dict[str, Any]:
+    """Return a link of a chain, for `then` of the call before it, from the columns of its job.
+
+    Its id is settled here, so that a link which runs twice is followed by one job.
+    `passes`: the result before it becomes its first argument.
+    """
+    return {**columns, "call": json.loads(columns["call"]), "id": job_id.hex, "passes": passes}
+
+
+def following(job: Job) -> dict[str, Any] | None:
+    """Return the columns of the job that follows in the chain of a call that has succeeded."""
+    assert job.call is not None
+    found = _loaded(job.call)
+    if not found.get("then"):
+        return None
+    columns, *rest = found["then"]
+    given = columns["call"]
+    if columns["passes"]:
+        given = {**given, "args": [job.result, *given["args"]]}
+    if rest:
+        given = {**given, "then": rest}
+    job_id = uuid.UUID(columns["id"])
+    kept = {key: value for key, value in columns.items() if key != "passes"}
+    return {**kept, "id": job_id, "call": json.dumps(given)}
 
 
 def workflow(job: Job) -> Workflow:
@@ -245,13 +353,20 @@ def workflow(job: Job) -> Workflow:
             " not as they were when it was created with this SECRET_KEY, so nothing was imported or run"
         )
     assert job.call is not None
-    task = _task(job.name, json.dumps(read(job.call).options))
+    call = _loaded(job.call)
+    options = {key: value for key, value in call["options"].items() if key not in _AFTER}
+    task = _task(job.name, json.dumps(options), "via" not in call)
     return Workflow(name=job.name, tasks=(task,), queue_name=job.queue_name)
 
 
+_AFTER = ("hook", "save")  # Options of what follows a call.
+
+
 @functools.lru_cache(maxsize=256)
-def _task(path: str, given: str) -> Task:
+def _task(path: str, given: str, direct: bool) -> Task:
     options, _ = parse_execution(json.loads(given))
+    if not direct:  # Like a task of JOBS.
+        return Task(path, **{**options, "retry": RetryPolicy(**options.get("retry", {}))})
     retry = options.pop("retry", {})
     policy = replace(RETRY, **retry)
     if "backoff" in retry:

@@ -13,11 +13,12 @@ from django.core.checks import CheckMessage, Error, register
 from django.utils.module_loading import import_string
 
 from django_dbq import conf
-from django_dbq.engine.workflow import Problem, Workflow
+from django_dbq.engine.workflow import Problem, Workflow, parse_backend
 from django_dbq.exceptions import nearest
 
 _JOBS_IDS = {"type": "dbq.E001", "unknown": "dbq.E002", "value": "dbq.E003"}
 _DBQ_IDS = {"type": "dbq.E011", "unknown": "dbq.E012", "value": "dbq.E013"}
+_TASKS_IDS = {"type": "dbq.E021", "unknown": "dbq.E022", "value": "dbq.E023"}
 
 
 @register("django_dbq")
@@ -29,6 +30,19 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         messages += _unusable_paths(entry)
     _, problems = conf.parse_options(getattr(settings, "DBQ", {}))
     return messages + [_message(problem, _DBQ_IDS) for problem in problems]
+
+
+def check_backend(where: str, options: Any) -> Iterator[CheckMessage]:
+    """Check the OPTIONS of a django.tasks backend."""
+    found, problems = parse_backend(where, options)
+    database = found.get("database")
+    if database is not None and database not in settings.DATABASES:
+        message = f"{database!r} is not in DATABASES, which has {', '.join(settings.DATABASES)}"
+        problems.append(Problem("value", f"{where}['database']", message))
+    yield from (_message(problem, _TASKS_IDS) for problem in problems)
+    for key in ("on", "not_on"):
+        for path in found.get("retry", {}).get(key, ()):
+            yield from _not_an_exception(f"{where}['retry'][{key!r}]", path)
 
 
 def _message(problem: Problem, ids: dict[str, str]) -> CheckMessage:

@@ -27,6 +27,7 @@ class Options:
     LOST_ATTEMPTS_MAX: int = 3
     PARK_SECONDS: float = 60.0
     POLL_INTERVAL_SECONDS: float = 1.0
+    REDACT: tuple[str, ...] = ("password", "token", "secret", "key", "authorization")
     TIMEOUT_GRACE_SECONDS: float = 5.0
     WORKSPACE_BYTES_MAX: int = 1_048_576
 
@@ -127,6 +128,8 @@ def parse_options(value: Any) -> tuple[Options | None, list[Problem]]:
             problems += _faults_of_functions(where, given)
         elif key == "API_TOKEN":
             problems += _faults_of_token(where, given)
+        elif key == "REDACT":
+            problems += _faults_of_patterns(where, given)
         elif (least := _LEAST.get(key)) is not None and not least <= given < float("inf"):
             problems.append(Problem("value", where, f"must be at least {least:g}, not {given!r}"))
     if problems:
@@ -143,6 +146,13 @@ def _faults_of_functions(where: str, paths: Sequence[Any]) -> Iterator[Problem]:
         elif not all(part.isidentifier() for part in path.removesuffix(".*").split(".")) or "." not in path:
             message = f"{path!r} is not a dotted path such as 'app.calls.function' or 'app.calls.*'"
             yield Problem("value", spot, message)
+
+
+def _faults_of_patterns(where: str, patterns: Sequence[Any]) -> Iterator[Problem]:
+    for index, pattern in enumerate(patterns):
+        if not isinstance(pattern, str) or not pattern:
+            message = f"must be a part of a key's name, as text, not {pattern!r}"
+            yield Problem("type", f"{where}[{index}]", message)
 
 
 def _faults_of_token(where: str, token: str) -> Iterator[Problem]:

@@ -7,20 +7,26 @@ bounded part of the tables on PostgreSQL.
 from __future__ import annotations
 
 import datetime
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import models, router
+from django.db.models.functions import Coalesce
 
 from django_dbq import conf
-from django_dbq.engine.lifecycle import FINISHED_STATES, HELD_STATES, State
+from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State
 from django_dbq.models import Job, TaskRun, WorkerProcess
+from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 
 RUNS_MAX = 1_000  # The newest of the history: what durations are taken from.
 RUNNING_MAX = 1_000
+WORKERS_MAX = 1_000
+FAILURES_SHOWN = 10
+FAILED_SECONDS = 24 * 3600
+GONE = "gone"  # The state of a worker that was killed, or hangs.
 
 UNFINISHED_STATES = tuple(state for state in State if state not in FINISHED_STATES)
 
@@ -191,3 +197,182 @@ def _durations(using: str) -> Durations:
         of_a_run=total / sum(map(len, seconds.values())),
         of_a_job=total / len(jobs),
     )
+
+
+# What `manage.py monitor` shows.
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task that a worker runs, or is about to."""
+
+    job: str
+    name: str
+    task: str
+    queue: str
+    seconds: float  # Since the claim, or the record of the job's last task.
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process, by its last report. Times are seconds."""
+
+    name: str
+    host: str
+    pid: int
+    state: str  # "idle", "busy", "stopping", or "gone": not seen for a lease.
+    queues: tuple[str, ...]
+    threads: int
+    uptime: float
+    seen_age: float  # Since the report.
+    tasks_done: int
+    tasks_failed: int
+    rss_bytes: int | None
+    tasks: tuple[Task, ...]  # First what runs longest.
+
+    @property
+    def reported_at(self) -> float:
+        """How long it had run when it reported, in seconds."""
+        return self.uptime - self.seen_age
+
+    def tasks_per_second(self, earlier: Worker | None = None) -> float | None:
+        """Return how many tasks ended a second between `earlier`, another reading, and this one.
+
+        Without one: since the worker began. None where no time lies between them.
+        """
+        ended, at = (0, 0.0) if earlier is None else (earlier.tasks_ended, earlier.reported_at)
+        seconds = self.reported_at - at
+        return (self.tasks_ended - ended) / seconds if seconds > 0 else None
+
+    @property
+    def tasks_ended(self) -> int:
+        """Tasks done and failed."""
+        return self.tasks_done + self.tasks_failed
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue that a worker serves, that has jobs, or that is paused. Times are seconds."""
+
+    name: str
+    paused: bool
+    workers: int  # That serve it and were seen within a lease.
+    depth: int  # Jobs that wait and are due.
+    oldest_due_age: float | None
+    in_progress: int
+    failed: int  # Within the last day.
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A job that is FAILED."""
+
+    job: str
+    name: str
+    task: str
+    queue: str
+    age: float  # Seconds since it ended.
+    error: str  # One line.
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What `overview` found."""
+
+    now: datetime.datetime
+    workers: tuple[Worker, ...]
+    queues: tuple[Queue, ...]
+    failures: tuple[Failure, ...]  # The newest first.
+
+
+def overview(using: str | None = None) -> Overview:
+    """Return how workers and queues do, and the newest failures, in eight statements.
+
+    They read what waits, what runs and what failed within a day, however many jobs have finished.
+    """
+    using = using or router.db_for_write(Job)
+    store = get_store(using)
+    now = store.clock()
+    jobs = Job.objects.using(using).order_by()
+    due = jobs.filter(models.Q(run_after__isnull=True) | models.Q(run_after__lte=now), state__in=DUE_STATES)
+    since = models.Min(Coalesce("run_after", "created"))
+    # Staged, as claims ask for it: the index passes over a million jobs that wait for their time.
+    by_queue = due.filter(staged=True).values_list("queue_name").annotate(models.Count("pk"), since=since)
+    waiting = {name: (depth, oldest) for name, depth, oldest in by_queue}
+    held = jobs.filter(lease_until__isnull=False, state__in=HELD_STATES)
+    in_progress = _by_queue(held)
+    day = now - datetime.timedelta(seconds=FAILED_SECONDS)
+    failed_jobs = jobs.filter(state=State.FAILED, finished__isnull=False)
+    failed = _by_queue(failed_jobs.filter(finished__gte=day))
+    workers = _worker_rows(using, now, held)
+    paused = store.paused()
+    serving = Counter(name for worker in workers if worker.state != GONE for name in set(worker.queues))
+    queues = []
+    for name in sorted({*waiting, *in_progress, *failed, *paused, *serving}):
+        depth, oldest = waiting.get(name, (0, None))
+        queues.append(
+            Queue(
+                name,
+                name in paused,
+                serving[name],
+                depth,
+                None if oldest is None else _seconds(oldest, now),
+                in_progress.get(name, 0),
+                failed.get(name, 0),
+            )
+        )
+    columns = ("pk", "name", "next_task", "queue_name", "finished", "error")
+    newest = failed_jobs.order_by("-finished").values_list(*columns)[:FAILURES_SHOWN]
+    failures = [
+        Failure(str(pk), name, task, queue, _seconds(finished, now), _first_line(error))
+        for pk, name, task, queue, finished, error in newest
+    ]
+    return Overview(now, workers, tuple(queues), tuple(failures))
+
+
+def _by_queue(jobs: models.QuerySet[Job]) -> dict[str, int]:
+    return dict(jobs.values_list("queue_name").annotate(models.Count("pk")))
+
+
+def _worker_rows(using: str, now: datetime.datetime, held: models.QuerySet[Job]) -> tuple[Worker, ...]:
+    tasks: dict[str | None, list[Task]] = defaultdict(list)
+    stopping = set()
+    columns = ("claimed_by", "state", "pk", "name", "next_task", "queue_name", "modified")
+    for worker, state, pk, name, task, queue, modified in held.order_by("modified").values_list(*columns)[
+        :RUNNING_MAX
+    ]:
+        tasks[worker].append(Task(str(pk), name, task, queue, _seconds(modified, now)))
+        if state == State.STOPPING:
+            stopping.add(worker)
+    lease = conf.options().LEASE_SECONDS
+    found = []
+    for row in WorkerProcess.objects.using(using).order_by("host", "started", "name")[:WORKERS_MAX]:
+        # It may have claimed more than it has threads: the oldest of them run.
+        mine = tuple(tasks[row.name][: row.threads])
+        state = "busy" if mine else "idle"
+        if _seconds(row.seen, now) > lease:
+            state = GONE
+        elif row.name in stopping:
+            state = "stopping"
+        found.append(
+            Worker(
+                name=row.name,
+                host=row.host,
+                pid=row.pid,
+                state=state,
+                queues=tuple(row.queue_names),
+                threads=row.threads,
+                uptime=_seconds(row.started, now),
+                seen_age=_seconds(row.seen, now),
+                tasks_done=row.tasks_done,
+                tasks_failed=row.tasks_failed,
+                rss_bytes=row.rss_bytes,
+                tasks=mine,
+            )
+        )
+    return tuple(found)
+
+
+def _first_line(error: str | None) -> str:
+    lines = (error or "").strip().splitlines()
+    return redact_text(lines[0]) if lines else ""

@@ -33,6 +33,8 @@ def run_jobs(*queue_names: str, limit: int | None = None, database: str | None =
     begun: Counter[Any] = Counter()
     while True:
         now = timezone.now()
+        while store.fire(now).more:
+            pass
         store.stage(now=now)
         store.wake()
         names = queue_names or tuple(Job.get_queue_depths(using=using))
@@ -55,3 +57,5 @@ def run_jobs(*queue_names: str, limit: int | None = None, database: str | None =
                 lease_seconds=options.LEASE_SECONDS,
                 now=timezone.now(),
             )
+        if attempt.unwanted:
+            store.discard([job.id])

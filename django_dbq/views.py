@@ -323,13 +323,27 @@ def _call(given: dict[str, Any]) -> Job:
         wanted = f"a dotted path of at most {TASK_PATH_MAX} characters"
         raise _Refused(400, f"function must be {wanted}, not {path!r:.80}")
     _check_function(path)
-    for exception in _exceptions(given.get("meta")):
+    meta = given.get("meta")
+    for exception in _exceptions(meta):
         _opening(exception)
+    if isinstance(meta, dict) and isinstance(meta.get("hook"), str):
+        _check_function(meta["hook"])
     return django_async.schedule(path, **given)
 
 
 # Which functions: the right to add jobs is not the right to run whatever the server has, `os.system`
 # among it. So DBQ["API_FUNCTIONS"] opens them, and nothing is imported that it does not open.
+
+
+def refusal_of(path: str) -> str | None:
+    """Return why a function is not open to those who only send its path; None where it is."""
+    try:
+        _check_function(path)
+    except _Refused as refused:
+        return str(refused)
+    except CallError as error:
+        return str(error)
+    return None
 
 
 def _check_function(path: str) -> None:

@@ -33,6 +33,10 @@ class _Hidden:
 by_name = system  # Whoever opens this by its path means it.
 
 
+def anything(*args, **kwargs):
+    pass
+
+
 def add(left, right):
     return left + right
 

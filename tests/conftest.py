@@ -18,6 +18,7 @@ DEADLINE_SECONDS = 60  # Reached only by a failure, or on a machine with much el
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "postgresql: runs where the default database is PostgreSQL")
+    config.addinivalue_line("markers", "browser: runs with BROWSER=1, where chromium and Playwright are")
     config.addinivalue_line("markers", "chaos(level): runs when CHAOS is quick (unset), ci or all, or above")
 
 
@@ -31,6 +32,11 @@ def pytest_collection_modifyitems(config, items):
     if late:
         config.hook.pytest_deselected(items=late)
         items[:] = [item for item in items if item not in late]
+    if not os.environ.get("BROWSER"):
+        unseen = [item for item in items if item.get_closest_marker("browser")]
+        if unseen:
+            config.hook.pytest_deselected(items=unseen)
+            items[:] = [item for item in items if item not in unseen]
     # Chosen by vendor here, so that no test has to skip itself.
     if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
         return

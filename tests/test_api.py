@@ -408,7 +408,7 @@ def test_a_fault_in_the_body_is_named_and_nothing_written(body, message):
 def nested(field, depth):
     """Return a body that is nested so deep, within that field."""
     value = "[" * (depth - 2) + "]" * (depth - 2)
-    body = {"workspace": NAMED, "args": {"function": CALLED["function"]}}.get(field, CALLED)
+    body = NAMED if field == "workspace" else {"function": "tests.api_functions.anything"}
     return f'{json.dumps(body)[:-1]}, "{field}": ' + (
         f"[{value}]}}" if field == "args" else f'{{"a": {value}}}}}'
     )
@@ -597,7 +597,7 @@ def test_a_prefix_does_not_open_private_names(path):
 
 @pytest.mark.parametrize(
     "path",
-    ["tests.api_functions.add", "tests.api_functions.Till.close", "tests.api_functions.Till.named"],
+    ["tests.api_functions.anything", "tests.api_functions.Till.close", "tests.api_functions.Till.named"],
 )
 def test_a_prefix_opens_what_is_defined_below_it(path):
     assert post({"function": path}).status_code == 201
@@ -606,7 +606,8 @@ def test_a_prefix_opens_what_is_defined_below_it(path):
 @pytest.mark.parametrize("path", ["tests.api_functions.by_name", "tests.api_functions._private"])
 def test_a_path_opens_whatever_it_leads_to(settings, dbq, path):
     settings.DBQ = {**dbq, "API_FUNCTIONS": [path]}
-    assert post({"function": path}).status_code == 201
+    args = ["true"] if path.endswith("by_name") else []
+    assert post({"function": path, "args": args}).status_code == 201
 
 
 def test_a_prefix_may_itself_be_private(settings, dbq):
@@ -620,6 +621,13 @@ def test_nothing_is_imported_that_is_not_open():
     meta = {"retry": {"on": ["tests.never_imported.Error"]}}
     assert "'tests.never_imported.Error' is not open" in error(post({**CALLED, "meta": meta}), 403)
     assert "tests.never_imported" not in sys.modules
+
+
+def test_a_hook_has_to_be_open():
+    response = post({**CALLED, "meta": {"hook": "os.system"}})
+    assert response.status_code == 403 and not Job.objects.exists()
+    assert "'os.system' is not open to the HTTP API" in response.json()["error"]
+    assert post({**CALLED, "meta": {"hook": CALLED["function"]}}).status_code == 201
 
 
 def test_the_exceptions_of_a_retry_policy_have_to_be_open(settings, dbq):

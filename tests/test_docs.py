@@ -12,6 +12,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import django
 import pytest
 from django.core.management import find_commands, load_command_class
 from django.core.management.base import BaseCommand
@@ -111,6 +112,8 @@ class Project:
                 assert line in self.output, f"{line!r} is not in what was printed:\n{self.output}"
 
     def python(self, text):
+        if django.VERSION < (6, 0):  # The package django-tasks has the same names.
+            text = text.replace("from django.tasks import", "from django_tasks import")
         named = re.match(r"# (\S+\.py)$", text.splitlines()[0])
         if named is None:
             self.shell(sys.executable, "-c", f"import django\ndjango.setup()\n{text}")
@@ -151,6 +154,8 @@ def test_every_snippet_of_the_page_runs_in_a_new_project(page, project):
     if page.name != "README.md" and page.name != "start.md":
         # The other pages suppose that the reader has been through the start.
         project.python('# settings.py\nINSTALLED_APPS += ["django_dbq", "shop"]\n')
+        if django.VERSION < (6, 0):
+            project.python('# settings.py\nINSTALLED_APPS += ["django_tasks"]\n')
         project.shell(sys.executable, "manage.py", "migrate", "--verbosity", "0")
     for language, text in blocks(page):
         project.run(language, text)
@@ -254,8 +259,15 @@ def test_the_reference_lists_every_option_of_a_retry_policy():
     assert names("jobs.md", "Options of retry") == accepted({"tasks": ["a.b"], "retry": {"0": 0}})
 
 
+def test_the_reference_lists_every_option_of_a_schedule():
+    found = accepted({"tasks": ["a.b"], "schedule": {"cron": "@daily", "0": 0}})
+    assert names("jobs.md", "Options of schedule") == found
+
+
 def test_the_reference_lists_every_check():
-    ids = sorted(set(re.findall(r"dbq\.[EWI]\d+", (ROOT / "django_dbq/checks.py").read_text())))
+    checking = ("checks.py", "compat/django_q_settings.py")
+    source = "".join((ROOT / "django_dbq" / name).read_text() for name in checking)
+    ids = sorted(set(re.findall(r"dbq\.[EWI]\d+", source)))
     assert names("checks.md", "Ids") == ids
 
 

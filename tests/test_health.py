@@ -34,7 +34,8 @@ def ago(seconds):
 
 def make(count, name=MAIL, **columns):
     """Make calls of a function, and set columns of theirs that no caller can."""
-    jobs = [schedule(name) for _ in range(count)]
+    args = ["a job"] if name.startswith("tests.workflows.") else []
+    jobs = [schedule(name, args) for _ in range(count)]
     Job.objects.filter(pk__in=[job.pk for job in jobs]).update(**columns)
     return [Job.objects.get(pk=job.pk) for job in jobs]
 

@@ -44,6 +44,8 @@ JOBS = {
     "too_slow_async": [{"task": "tests.workflows.hold_async", "timeout_seconds": 0.3}],
     "too_slow_and_deaf": [{"task": "tests.workflows.hold_in_spite_of_all", "timeout_seconds": 0.3}],
     "result": ["tests.workflows.result"],
+    "leak": ["tests.workflows.leak"],
+    "mendable": ["tests.workflows.count", "tests.workflows.unless_mended", "tests.workflows.count"],
 }
 
 
@@ -185,3 +187,16 @@ def hold_in_spite_of_all(job):
 
 def result(job):
     job.result = job.workspace["n"]
+
+
+def leak(job):
+    raise ValueError("cannot log in with password=hunter2")
+
+
+def unless_mended(job):
+    """Fail, until there is the row that says that what was wrong is mended."""
+    from tests.models import Row
+
+    if not Row.objects.filter(text="mended").exists():
+        raise ConnectionError("the printer does not answer")
+    job.workspace["printed"] = True

@@ -57,6 +57,7 @@ def schedule(
     if group is not None and not isinstance(group, (Group, str)):
         raise CallError(f"group must be a Group or its reference, not {group!r}")
     columns = calls.call_columns(function, args, kwargs, dict(meta or {}))
+    calls.check_signature(columns["name"], args, kwargs)
     job = Job(**columns, run_after=run_after, priority=priority)
     if group is None:
         job.save()
@@ -107,6 +108,8 @@ def due_jobs(
         staged=True,
         state__in=DUE_STATES,
     )
+    if paused := store.paused():
+        due = due.exclude(queue_name__in=paused)
     if prefix:
         due = due.filter(name__startswith=prefix)
     if queue_name is not None:

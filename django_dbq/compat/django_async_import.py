@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from django.apps.registry import Apps
 from django.db import connections, models, transaction
@@ -35,6 +35,8 @@ class AsyncGroup(models.Model):
     description = models.TextField(null=True)
     final_id = models.IntegerField(null=True)
 
+    objects: ClassVar[models.Manager[AsyncGroup]] = models.Manager()
+
     class Meta:
         apps = _apps
         app_label = "async"
@@ -58,6 +60,8 @@ class AsyncJob(models.Model):
     cancelled = models.DateTimeField(null=True)
     group_id = models.IntegerField(null=True)
 
+    objects: ClassVar[models.Manager[AsyncJob]] = models.Manager()
+
     class Meta:
         apps = _apps
         app_label = "async"
@@ -73,6 +77,8 @@ class AsyncError(models.Model):
 
     id = models.AutoField(primary_key=True)
     job_id = models.IntegerField()
+
+    objects: ClassVar[models.Manager[AsyncError]] = models.Manager()
 
     class Meta:
         apps = _apps
@@ -92,6 +98,13 @@ class Found:
     groups: int = 0
     errors: int = 0  # Failures so far, of all these jobs.
     refused: list[str] = field(default_factory=list)  # Row and reason.
+
+    def lines(self) -> Iterator[str]:
+        """Yield what people are told."""
+        yield f"jobs={self.by_function.total()}"
+        for name, number in sorted(self.by_function.items()):
+            yield f"  {name} {number}"
+        yield f"groups={self.groups} earlier errors={self.errors} refused={len(self.refused)}"
 
 
 def missing_tables(using: str) -> list[str]:
@@ -124,9 +137,8 @@ def look(using: str) -> Found:
     return found
 
 
-def move(using: str) -> tuple[int, int]:
-    """Create a job for each that waits and mark its row cancelled, in one transaction; return how many
-    jobs and groups.
+def move(using: str) -> str:
+    """Create a job for each that waits and mark its row cancelled, in one transaction; tell of it.
 
     Raises CallError or GroupError for what `look` would refuse; nothing is written then.
     """
@@ -150,7 +162,7 @@ def move(using: str) -> tuple[int, int]:
         for old in olds:
             if (final := finals[old.final_id]) is not None:
                 groups[old.pk].on_completion(final)
-    return moved, len(groups)
+    return f"jobs={moved} groups={len(groups)}; their rows in async_job are now cancelled"
 
 
 def _waiting(using: str) -> models.QuerySet[AsyncJob]:

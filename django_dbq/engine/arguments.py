@@ -2,7 +2,9 @@
 
 JSON's own values stand as they are. A value of another known type is an object with
 the one key "$" and a pair: {"$": ["decimal", "1.10"]}. An object of the caller's that
-has that key is written the same way, as {"$": ["dict", …]}.
+has that key is written the same way, as {"$": ["dict", …]}. What is of a subclass of
+text, of numbers or of dates (a SafeString, a member of TextChoices) comes back as one
+of the class itself.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Any
 from uuid import UUID
 
 TAG = "$"
-NESTING_MAX = 200
+NESTING_MAX = 100  # A worker, deeper in its stack than the caller, has to read it.
+BITS_MAX = 14_000  # Python reads back integers of 4,300 digits, and no longer ones.
 
 
 class NotEncodable(ValueError):
@@ -41,8 +44,13 @@ def decode(value: Any) -> Any:
 
 
 def _encode(value: Any, where: str, depth: int) -> Any:
+    value = _plain(value)
     kind = type(value)
-    if value is None or kind in (bool, int, str):
+    if value is None or kind in (bool, str):
+        return value
+    if kind is int:
+        if value.bit_length() > BITS_MAX:
+            raise NotEncodable(f"{where} is an integer of too many digits to be read back")
         return value
     if kind is float:
         if value != value or value in (float("inf"), float("-inf")):
@@ -56,12 +64,23 @@ def _encode(value: Any, where: str, depth: int) -> Any:
         return {TAG: ["tuple", _encode(list(value), where, depth)]}
     if kind is dict:
         return _encode_dict(value, where, depth)
-    if kind in _WRITE:
-        name, write = _WRITE[kind]
-        return {TAG: [name, write(value)]}
+    for known, (name, write) in _WRITE.items():
+        if isinstance(value, known):
+            return {TAG: [name, write(value)]}
     raise NotEncodable(
         f"{where} is a {kind.__module__}.{kind.__qualname__} ({_shown(value)}), which {_advice(value)}"
     )
+
+
+def _plain(value: Any) -> Any:
+    """Return what is of a subclass of a class that JSON or this module knows as one of that class."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__index__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return value
 
 
 def _encode_dict(value: dict[Any, Any], where: str, depth: int) -> Any:

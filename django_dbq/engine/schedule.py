@@ -15,6 +15,7 @@ from cronsim import CronSim, CronSimError
 from django_dbq.exceptions import ScheduleError
 
 FIELDS = ("minute", "hour", "day of month", "month", "day of week")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -89,10 +90,51 @@ class Rule:
         """Return the first slot later than `after`, or None when there is none."""
         return next(self.slots(after), None)
 
+    def last(self, after: datetime, until: datetime) -> datetime | None:
+        """Return the last slot later than `after` and not later than `until`, or None.
+
+        It looks back from `until`, further and further: what lies long ago costs nothing.
+        """
+        back = timedelta(minutes=2)
+        while True:
+            begin = max(after, until - back) if until - after > back else after
+            found = None
+            for slot in self.slots(begin):
+                if slot > until:
+                    break
+                found = slot
+            if found is not None or begin == after:
+                return found
+            back *= 4
+
+    def __str__(self) -> str:
+        """Say it in words, by the clock of its time zone."""
+        first = local(self.anchor, self.time_zone)
+        clock = f"{first:%H:%M:%S}" if first.second else f"{first:%H:%M}"
+        if self.kind is Kind.ONCE:
+            return f"once, {first:%Y-%m-%d} at {clock}"
+        if self.kind is Kind.CRON:
+            return f"cron {self.cron}"
+        if self.kind is Kind.MINUTES:
+            return "every minute" if self.minutes == 1 else f"every {self.minutes:,} minutes"
+        if self.kind is Kind.HOURLY:
+            return f"every hour at minute {first.minute}"
+        if self.kind is Kind.DAILY:
+            return f"every day at {clock}"
+        if self.kind in DAYS:
+            other = "other " if self.kind is Kind.BIWEEKLY else ""
+            return f"every {other}{calendar.day_name[first.weekday()]} at {clock}"
+        if self.kind is Kind.YEARLY:
+            return f"every year on {first.day} {calendar.month_name[first.month]} at {clock}"
+        months = MONTHS[self.kind]
+        every = "every month" if months == 1 else f"every {months} months"
+        clamped = ", or the last" if first.day > 28 else ""
+        return f"{every} on day {first.day}{clamped}, at {clock}"
+
     def _cron_slots(self, after: datetime) -> Iterator[datetime]:
         # The anchor itself may be a slot; cronsim begins a second later than told.
         begin = max(after, self.anchor - timedelta(seconds=1))
-        for slot in CronSim(expanded(self.cron), begin.astimezone(zone(self.time_zone))):
+        for slot in CronSim(expanded(self.cron), local(begin, self.time_zone)):
             slot = slot.astimezone(UTC)
             if slot > after:  # In an hour that comes twice, cronsim may look back.
                 yield slot
@@ -113,16 +155,22 @@ class Rule:
     def _slot(self, number: int) -> datetime:
         if self.kind in (Kind.MINUTES, Kind.HOURLY):
             return self.anchor.astimezone(UTC) + number * self._interval()
-        local = self.anchor.astimezone(zone(self.time_zone))
+        first = local(self.anchor, self.time_zone)
         if self.kind in DAYS:
-            moved = local.replace(tzinfo=None) + number * timedelta(days=DAYS[self.kind])
+            moved = first.replace(tzinfo=None) + number * timedelta(days=DAYS[self.kind])
         else:
-            year, month = divmod(local.year * 12 + local.month - 1 + number * MONTHS[self.kind], 12)
-            day = min(local.day, calendar.monthrange(year, month + 1)[1])
-            moved = local.replace(tzinfo=None, year=year, month=month + 1, day=day)
+            year, month = divmod(first.year * 12 + first.month - 1 + number * MONTHS[self.kind], 12)
+            day = min(first.day, calendar.monthrange(year, month + 1)[1])
+            moved = first.replace(tzinfo=None, year=year, month=month + 1, day=day)
         # A wall-clock time that a spring day skips means the one as much later; one that an
         # autumn day has twice means the first.
-        return moved.replace(tzinfo=local.tzinfo, fold=0).astimezone(UTC)
+        return moved.replace(tzinfo=first.tzinfo, fold=0).astimezone(UTC)
+
+
+def local(moment: datetime, time_zone: str) -> datetime:
+    """Return a time as the clock of a time zone shows it."""
+    # As a plain datetime: that of freezegun forgets which of two equal hours it is.
+    return (EPOCH + (moment - EPOCH)).astimezone(zone(time_zone))
 
 
 def zone(name: str) -> ZoneInfo:

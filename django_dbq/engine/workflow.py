@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from django_dbq.engine.retry import RetryPolicy
+from django_dbq.engine.schedule import check_cron, zone
 from django_dbq.engine.workspace import storable
-from django_dbq.exceptions import DELAY_SECONDS_MAX, nearest
+from django_dbq.exceptions import DELAY_SECONDS_MAX, ScheduleError, nearest
 
 QUEUE_NAME_MAX = 100
 TASK_PATH_MAX = 255
 JOB_NAME_MAX = 100
+CRON_MAX = 100
+KEYWORD_MAX = 100
 SMALLINT_MAX = 32_767
 NO_RETRY = RetryPolicy()
 
@@ -28,6 +32,18 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Declared:
+    """The schedule that a JOBS entry declares."""
+
+    cron: str
+    time_zone: str = ""  # Empty: TIME_ZONE of the settings.
+    catch_up: bool = False
+    no_overlap: bool = False
+    date_keyword: str = ""
+    workspace: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Workflow:
     """The JOBS entry of one name."""
 
@@ -39,6 +55,7 @@ class Workflow:
     pre_task_hook: str | None = None
     post_task_hook: str | None = None
     failure_hook: str | None = None
+    schedule: Declared | None = None
 
     @property
     def plan(self) -> tuple[str, ...]:
@@ -171,6 +188,11 @@ class _Reader:
             self.path(f"{where}[{index}]", path)
         return tuple(value)
 
+    def database(self, where: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            self.fault("type", where, f"must be the alias of a database, not {_kind(value)}")
+        return value
+
     def attempts(self, where: str, value: Any) -> Any:
         return None if value is None else self.whole(where, value)
 
@@ -191,6 +213,63 @@ class _Reader:
 
     def retry(self, where: str, value: Any) -> Any:
         return RetryPolicy(**self.retry_options(where, value))
+
+    def schedule(self, where: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            return Declared(self.cron(where, value))
+        known: dict[str, Callable[[str, Any], Any]] = {
+            "cron": self.cron,
+            "time_zone": self.time_zone,
+            "catch_up": self.flag,
+            "no_overlap": self.flag,
+            "date_keyword": self.text,
+            "workspace": self.workspace,
+        }
+        found = self.options(where, value, known)
+        if "cron" not in value:
+            self.fault("value", where, 'needs the key "cron", a line such as "0 6 * * 1-5"')
+        return Declared(**{"cron": "", **found})
+
+    def cron(self, where: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            self.fault("type", where, f"must be a cron line such as '0 6 * * 1-5', not {_kind(value)}")
+        elif len(value) > CRON_MAX:
+            self.fault("value", where, f"is {len(value)} characters long; at most {CRON_MAX}")
+        else:
+            self.checked(where, check_cron, value)
+        return value
+
+    def time_zone(self, where: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            self.fault("type", where, f"must be the name of a time zone, not {_kind(value)}")
+        elif value:
+            self.checked(where, zone, value)
+        return value
+
+    def checked(self, where: str, check: Callable[[Any], Any], value: Any) -> None:
+        try:
+            check(value)
+        except ScheduleError as error:
+            self.fault("value", where, str(error))
+
+    def text(self, where: str, value: Any) -> Any:
+        if not isinstance(value, str) or not storable(value) or len(value) > KEYWORD_MAX:
+            self.fault("type", where, f"must be text of at most {KEYWORD_MAX} characters, not {value!r}")
+        return value
+
+    def workspace(self, where: str, value: Any) -> Any:
+        if not isinstance(value, dict):
+            self.fault("type", where, f"must be a dictionary, not {_kind(value)}")
+            return value
+        try:
+            if json.loads(json.dumps(value, allow_nan=False)) == value:
+                return value
+            self.fault("value", where, "is not JSON: it would come back as something else")
+        except (TypeError, ValueError, RecursionError) as error:
+            self.fault("value", where, f"is not JSON: {error}")
+        return value
 
     def tasks(self, where: str, value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
@@ -237,6 +316,7 @@ def parse(name: Any, entry: Any) -> tuple[Workflow | None, list[Problem]]:
                 "pre_task_hook": reader.hook,
                 "post_task_hook": reader.hook,
                 "failure_hook": reader.hook,
+                "schedule": reader.schedule,
                 **reader.execution(),
             },
         )
@@ -260,8 +340,21 @@ def parse_execution(given: Any) -> tuple[dict[str, Any], list[Problem]]:
     Those of `retry` come back as they were given: they change the policy of calls.
     """
     reader = _Reader()
-    known = {**reader.execution(), "retry": reader.retry_options, "queue_name": reader.queue_name}
+    known = {
+        **reader.execution(),
+        "retry": reader.retry_options,
+        "queue_name": reader.queue_name,
+        "hook": reader.path,
+        "save": reader.flag,
+    }
     return reader.options("meta", given, known), reader.problems
+
+
+def parse_backend(where: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
+    """Read the OPTIONS of a django.tasks backend. Those of `retry` come back as they were given."""
+    reader = _Reader()
+    known = {**reader.execution(), "retry": reader.retry_options, "database": reader.database}
+    return reader.options(where, given, known), reader.problems
 
 
 def _kind(value: Any) -> str:

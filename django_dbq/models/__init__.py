@@ -13,22 +13,29 @@ from django_dbq.models.job import (
     uuid7,
 )
 from django_dbq.models.process import WorkerProcess
-from django_dbq.models.queue import PausedQueue
+from django_dbq.models.queue import PausedQueue, pause_queue, paused_queues, resume_queue
 from django_dbq.models.schedule import Schedule, ScheduleRun
+from django_dbq.models.views import FailedJob, QueuedJob, SuccessfulJob
 
 __all__ = [
     "DEFAULT_DELETE_JOBS_AFTER_HOURS",
+    "FailedJob",
     "Group",
     "Job",
     "JobManager",
     "JobQuerySet",
     "PausedQueue",
+    "QueuedJob",
     "Schedule",
     "ScheduleRun",
+    "SuccessfulJob",
     "TaskRun",
     "WorkerProcess",
     "decode_workspace",
     "encode_result",
     "encode_workspace",
+    "pause_queue",
+    "paused_queues",
+    "resume_queue",
     "uuid7",
 ]

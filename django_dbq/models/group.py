@@ -108,6 +108,8 @@ class Group(models.Model):
         Raises GroupError when a new one's reference has a group that is not done.
         """
         if not self._state.adding:
+            if kwargs.get("update_fields") is None:
+                self._keep_the_rules(kwargs.get("using"))
             return super().save(*args, **kwargs)
         from django_dbq.store import get_store
 
@@ -118,6 +120,19 @@ class Group(models.Model):
             self._begin(alias, True, *args, **kwargs)
             if final is not None:
                 self.on_completion(final)
+
+    def _keep_the_rules(self, using: str | None) -> None:
+        """Make a changed `final` final as `on_completion` does; refuse a changed reference."""
+        using = using or self._state.db or router.db_for_write(Group, instance=self)
+        row = Group.objects.using(using).filter(pk=self.pk).values_list("reference", "final").first()
+        if row is None:
+            return
+        if row[0] != self.reference:
+            raise GroupError(
+                f"group {row[0]!r} keeps its reference; begin another one under {self.reference!r}"
+            )
+        if self.final is not None and self.final_id != row[1]:
+            self.on_completion(self.final)
 
     def _begin(self, alias: str, over_empty: bool, *args: Any, **kwargs: Any) -> None:
         """Insert this group as the newest under its reference, whose older group has to be done."""
@@ -160,8 +175,9 @@ class Group(models.Model):
 
         using = self._state.db or router.db_for_write(Group, instance=self)
         with get_store(using).write():
-            final = self._locked(using)
-            if final is not None and final.pk != job.pk:
+            final_id = self._locked(using).final_id
+            final = Job.objects.using(using).filter(pk=final_id).exclude(pk=job.pk).first()
+            if final is not None:
                 raise GroupError(
                     f"group {self.reference!r} has a final job already, {final.pk} ({final.state});"
                     " delete that one first to set another"
@@ -177,7 +193,7 @@ class Group(models.Model):
                 )
             self.final = job
             self.save(using=using, update_fields=["final"])
-        job.refresh_from_db()
+        job.refresh_from_db(using=using)
 
     def has_completed(self, exclude: Job | None = None) -> bool:
         """Tell whether the group has jobs and all, but the one excluded, are complete or cancelled."""
@@ -223,16 +239,15 @@ class Group(models.Model):
         for job in begun[:1]:
             raise GroupError(
                 f"group {self.reference!r} has begun (job {job.pk} is {job.state}) and takes in no more jobs;"
-                " the reference is free for a new group once this one is done"
+                " add all jobs of a group within one transaction.atomic() block. The reference is free for a"
+                " new group once this one is done."
             )
 
-    def _locked(self, using: str) -> Job | None:
-        """Lock this group's row; return its final job. Raises GroupError when it has been deleted."""
-        row = _lock(using, [self.pk])
-        if not row:
-            raise GroupError(f"group {self.reference!r} is not in the database: deleted, or never saved")
-        final: Job | None = Job.objects.using(using).filter(pk=row[0].final_id).first()
-        return final
+    def _locked(self, using: str) -> Group:
+        """Lock this group's row; return it as it is. Raises GroupError when it has been deleted."""
+        for row in _lock(using, [self.pk]):
+            return row
+        raise GroupError(f"group {self.reference!r} is not in the database: deleted, or never saved")
 
     def _jobs(self) -> models.QuerySet[Job]:
         """Return its jobs, as the database that the group came from has them."""

@@ -20,11 +20,11 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from django_dbq import calls, conf
-from django_dbq.engine.lifecycle import DUE_STATES, UNBEGUN_STATES, State
+from django_dbq import calls, conf, signals
+from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, UNBEGUN_STATES, State
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
 from django_dbq.engine.workspace import encode
-from django_dbq.exceptions import DBQError, WorkspaceError
+from django_dbq.exceptions import DBQError, GroupError, WorkspaceError
 
 DEFAULT_DELETE_JOBS_AFTER_HOURS = 24
 LABEL_MAX = 255
@@ -55,6 +55,7 @@ class JobQuerySet(models.QuerySet["Job"]):
     def bulk_create(self, objs: Iterable[Job], *args: Any, **kwargs: Any) -> list[Job]:
         """Insert many jobs in one statement; creation hooks run for each, before it."""
         jobs = list(objs)
+        self._for_write = True
         with _taken_in(self.db, jobs):
             for job in jobs:
                 job._make_ready()
@@ -257,6 +258,7 @@ class Job(models.Model):
         for name in names:
             if name in known:
                 self._loaded[name] = _snapshot(known[name])
+        self._loaded["group_id"] = known.get("group_id")
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Create the job, or write what a caller may change of it.
@@ -284,6 +286,8 @@ class Job(models.Model):
             encode_workspace({} if self.workspace is None else self.workspace)
         if "run_after" in fields:
             kwargs["update_fields"] = {*kwargs["update_fields"], "staged"}
+        if "group" in fields or self.__dict__.get("group_id") != self._loaded.get("group_id", self.group_id):
+            raise GroupError(f"job {self.pk} exists: a job's group is given when it is created")
         if "queue_name" in fields and self.call is not None and self._was_signed():
             self.signature = calls.sign(self)  # Of which the queue is a part.
             kwargs["update_fields"] = {*kwargs["update_fields"], "signature"}
@@ -322,7 +326,7 @@ class Job(models.Model):
         using = self._state.db or router.db_for_write(Job, instance=self)
         retried = bool(get_store(using).retry([self.pk], from_start=from_start))
         if retried:
-            self.refresh_from_db()
+            self.refresh_from_db(using=using)
             _announce(using, [self])
         return retried
 
@@ -341,6 +345,26 @@ class Job(models.Model):
         finally:
             with suppress(Error, ObjectDoesNotExist):  # It would hide why the job did not run.
                 self.refresh_from_db(using=using)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until this job has ended, for at most so many seconds; tell whether it has.
+
+        What is known of it is then read anew. Raises DBQError inside an `atomic` block,
+        where a job that has not ended could not be seen to.
+        """
+        from django_dbq.results import wait_for
+
+        using = self._state.db or router.db_for_write(Job, instance=self)
+
+        def look() -> bool | None:
+            states = Job.objects.using(using).filter(pk=self.pk).values_list("state", flat=True)
+            state = states.first()
+            return True if state is None or state in FINISHED_STATES else None
+
+        ended = wait_for(look, timeout, using, [self.pk]) is not None
+        with suppress(ObjectDoesNotExist):  # One that was not to be kept.
+            self.refresh_from_db(using=using)
+        return ended
 
     def should_stop(self) -> bool:
         """Tell a running task that it had better end soon.
@@ -371,11 +395,12 @@ class Job(models.Model):
     def _make_ready(self) -> None:
         """Make this new job ready to insert: first task, plan, creation hook, checks."""
         if self.call is not None:
+            calls.check(self)
             self.plan, self.next_task, self.position = [self.name], self.name, 0
             self.workspace = self.workspace or {}
             self.signature = calls.sign(self)
             self.staged = self._is_due()
-            return
+            return self._announce_enqueue()
         entry = conf.workflow(self.name)
         self.plan = list(entry.plan)
         self.next_task = entry.plan[0]
@@ -391,6 +416,13 @@ class Job(models.Model):
                 )
         encode_workspace(self.workspace)
         self.staged = self._is_due()
+        self._announce_enqueue()
+
+    def _announce_enqueue(self) -> None:
+        if signals.pre_enqueue.receivers:
+            from django_dbq.results import described
+
+            signals.pre_enqueue.send(sender=signals.SENDER, task=described(self))
 
     @property
     def spent(self) -> bool:

@@ -1,31 +1,37 @@
-"""Schedules: what they run and when; and one row for each slot that was dealt with."""
+"""Schedules: what they run and when; and one row for each slot that was fired."""
 
 from __future__ import annotations
 
 import datetime
-from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, takewhile
+from typing import Any, ClassVar
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
 from django_dbq import calls, conf
 from django_dbq.engine.lifecycle import FINISHED_STATES, State
-from django_dbq.engine.schedule import Kind, Rule
+from django_dbq.engine.schedule import Kind, Rule, local
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
-from django_dbq.exceptions import BadSignature, ScheduleError
-
-if TYPE_CHECKING:
-    from django_dbq.models.job import Job
+from django_dbq.exceptions import BadSignature, CallError, ScheduleError, UnknownJob, WorkspaceError
+from django_dbq.models.job import Job, encode_workspace
 
 CATCH_UP_MAX = 100  # Slots of one schedule that one pass deals with.
+ERROR_MAX = 10_000  # Characters that are kept of a reason.
+INSTANT = datetime.timedelta(microseconds=1)
 
 
 class Schedule(models.Model):
     """A workflow or a function call that becomes a job again and again.
 
-    The function, its arguments and options are signed, as those of a job are; `save()` signs.
+    `next_run` is the next slot, of a new schedule the first. Who sets it moves the slots that
+    follow with it, unless a cron line says where they are. Of a schedule that exists
+    `save()` writes what the caller has changed, and nothing else: workers write the row too.
+
+    The function, its arguments, its options and the queue are signed, as those of a job are.
     """
 
     class KINDS(models.TextChoices):
@@ -40,6 +46,9 @@ class Schedule(models.Model):
         QUARTERLY = "quarterly"
         YEARLY = "yearly"
         CRON = "cron"
+
+    # As callers of django-q write them.
+    ONCE, MINUTES, HOURLY, DAILY, WEEKLY, BIWEEKLY, MONTHLY, BIMONTHLY, QUARTERLY, YEARLY, CRON = KINDS
 
     name = models.CharField(max_length=255, blank=True)
     # The JOBS entry that declares this schedule, if one does: there is one row for each.
@@ -74,16 +83,60 @@ class Schedule(models.Model):
             models.Index(fields=["next_run"], name="dbq_schedule_due", condition=models.Q(enabled=True)),
         ]
 
-    _anchored: datetime.datetime | None = None  # The next_run that the row holds.
+    _RULE: ClassVar = ("kind", "minutes", "cron", "time_zone")
+    _DERIVED: ClassVar = ("anchor", "next_run", "signature", "failures", "error", "next_try")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._loaded: dict[str, Any] = {}  # What the row holds.
+        super().__init__(*args, **kwargs)
 
     def __str__(self) -> str:
         return self.name or self.path
 
     @classmethod
+    def of_call(
+        cls,
+        function: Callable[..., Any] | str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        via: tuple[str, str] | None = None,
+        typed: bool = False,
+        **fields: Any,
+    ) -> Schedule:
+        """Return a schedule, not saved, of calls of `function`.
+
+        `options` are those of one call: retry, timeout_seconds, atomic, queue_name; `via` and `typed`
+        are as in `calls.call_columns`. Raises CallError, naming the argument or option, for
+        what no worker could call.
+        """
+        columns = calls.call_columns(function, args, kwargs, options or {}, via=via, typed=typed)
+        queue = {"queue_name": columns["queue_name"]} if "queue_name" in columns else {}
+        return cls(path=columns["name"], call=columns["call"], **{**queue, **fields})
+
+    @classmethod
     def from_db(cls, db: str | None, field_names: Any, values: Any, **kwargs: Any) -> Schedule:
         schedule = super().from_db(db, field_names, values, **kwargs)
-        schedule._anchored = schedule.__dict__.get("next_run")
+        schedule._remember(field.attname for field in cls._meta.concrete_fields)
         return schedule
+
+    def refresh_from_db(  # type: ignore[override]  # Django 6 has one argument more.
+        self, using: str | None = None, fields: Any = None, **kwargs: Any
+    ) -> None:
+        super().refresh_from_db(using, fields, **kwargs)
+        self._remember(fields or [field.attname for field in self._meta.concrete_fields])
+
+    def _remember(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self.__dict__:
+                self._loaded[name] = _snapshot(self.__dict__[name])
+
+    def _changed(self) -> set[str]:
+        known = self.__dict__
+        names = [field.attname for field in self._meta.concrete_fields if field.attname in known]
+        return {name for name in names if _snapshot(known[name]) != self._loaded.get(name, _snapshot)}
+
+    # When.
 
     def rule(self) -> Rule:
         """Return when it is due. Raises ScheduleError when that cannot be read."""
@@ -91,105 +144,220 @@ class Schedule(models.Model):
             kind = Kind(self.kind)
         except ValueError:
             raise ScheduleError(f"{self.kind!r} is no kind of schedule: {', '.join(Kind)}") from None
-        anchor = self.anchor
-        if not settings.USE_TZ:
-            anchor = timezone.make_aware(anchor)
-        return Rule(kind, anchor, self.time_zone or settings.TIME_ZONE, self.minutes or 0, self.cron)
+        anchor = _aware(self.anchor or self.next_run or timezone.now())
+        return Rule(kind, anchor, self.zone_name, self.minutes or 0, self.cron)
+
+    @property
+    def zone_name(self) -> str:
+        """The name of its time zone."""
+        return self.time_zone or settings.TIME_ZONE
 
     def upcoming(self, number: int) -> list[datetime.datetime]:
-        """Return the next slots, `number` at most."""
+        """Return the next slots, `number` at most, in its time zone."""
         if not self.enabled or self.next_run is None:
             return []
         left = number if self.repeats < 0 else min(number, self.repeats)
-        just_before = self.next_run - datetime.timedelta(microseconds=1)
-        return list(islice(self.rule().slots(just_before), left))
+        return [self.shown(slot) for slot in islice(self._slots(), left)]
+
+    def shown(self, slot: datetime.datetime) -> datetime.datetime:
+        """Return a time by the clock of its time zone."""
+        return local(_aware(slot), self.zone_name)
+
+    def is_due(self, now: datetime.datetime) -> bool:
+        """Tell whether a slot has come that is still to be fired."""
+        return self.enabled and self.next_run is not None and self.next_run <= now
+
+    def _slots(self) -> Iterator[datetime.datetime]:
+        """Yield the next slot, wherever somebody has put it, and those that follow by the rule."""
+        assert self.next_run is not None
+        first = _aware(self.next_run)
+        yield first
+        if self.kind != Kind.ONCE:
+            yield from self.rule().slots(first)
+
+    # Writing.
+
+    def clean(self) -> None:
+        """Check what forms cannot check field by field."""
+        try:
+            self._check(self._changed())  # Of a new one: everything.
+        except (ScheduleError, CallError, UnknownJob, WorkspaceError) as error:
+            raise ValidationError(str(error)) from error
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Write the schedule. Raises ScheduleError or CallError for what could not be fired."""
-        if kwargs.get("update_fields") is None:
-            if self._state.adding or self.next_run != self._anchored:
-                self.anchor = self.next_run or timezone.now()
-            rule = self.rule()
-            if self._state.adding and rule.kind is Kind.CRON and self.next_run is not None:
-                self.next_run = rule.next(self.anchor - datetime.timedelta(microseconds=1))
-            self._sign()
-        super().save(*args, **kwargs)
-        self._anchored = self.next_run
+        """Create the schedule, or write what the caller has changed of it.
 
-    def _sign(self) -> None:
-        if self.call is None:
-            conf.workflow(self.path)
-            self.signature = None
+        Raises ScheduleError, UnknownJob, CallError or WorkspaceError for what could not be fired.
+        """
+        if self._state.adding or kwargs.get("force_insert"):
+            self._begin()
         else:
-            calls.path_of(self.path)
-            self.signature = calls.sign_values(self._signed())
+            named = kwargs.get("update_fields")
+            self._go_on(self._changed() if named is None else self._changed() & {*named})
+            changed = self._changed()
+            derived = changed.intersection(self._DERIVED)
+            kwargs["update_fields"] = changed if named is None else {*named} | derived
+        super().save(*args, **kwargs)
+        self._remember(kwargs.get("update_fields") or [field.attname for field in self._meta.concrete_fields])
+
+    def _begin(self) -> None:
+        """Make this new schedule ready to insert: first slot, signature, checks."""
+        if isinstance(self.next_run, str):
+            self.next_run = self._meta.get_field("next_run").to_python(self.next_run)
+        self.anchor = self.next_run = self.next_run or timezone.now()
+        self._check(self._changed())
+        if self.kind == Kind.CRON:
+            self.next_run = _stored(self.rule().next(_aware(self.anchor) - INSTANT))
+        self.signature = None if self.call is None else calls.sign_values(self._signed())
+
+    def _go_on(self, changed: set[str]) -> None:
+        """Settle what follows from what the caller has changed."""
+        now = timezone.now()
+        moved, other_rule = "next_run" in changed, not changed.isdisjoint(self._RULE)
+        woken = "enabled" in changed and self.enabled
+        if moved or other_rule:
+            self.anchor = self.next_run or now
+        if other_rule and not moved and (self.next_run is None or self.kind == Kind.CRON):
+            self.anchor = now
+        self._check(changed | ({"path", "kind"} if woken else set()))
+        if other_rule and not moved and (self.next_run is None or self.kind == Kind.CRON):
+            self.next_run = _stored(self.rule().next(_aware(now) - INSTANT))
+        elif woken and not moved and self.kind != Kind.ONCE and (not self.next_run or self.next_run < now):
+            self.next_run = _stored(self.rule().next(_aware(now)))  # What it slept through has gone.
+        if changed and self.enabled:
+            self.failures, self.error, self.next_try = 0, None, None
+        self._sign_again()
+
+    def _check(self, names: set[str]) -> None:
+        """Raise for values of these columns with which it could not be fired."""
+        if names.intersection(self._RULE):
+            self.rule()
+        if names & {"path", "call"}:
+            if self.call is None:
+                conf.workflow(self.path)
+            else:
+                calls.path_of(self.path)
+        if "workspace" in names:
+            encode_workspace({} if self.workspace is None else self.workspace)
+
+    # The signature.
 
     def _signed(self) -> list[Any]:
         return ["schedule", self.path, self.queue_name, self.call, self.date_keyword]
 
-    def job(self, slot: datetime.datetime) -> Job:
-        """Return the job of `slot`, not saved. Raises BadSignature for a row that was changed."""
-        from django_dbq.models.job import Job
+    def _sign_again(self) -> None:
+        """Sign what the caller has changed, and with the present key, if what was loaded held."""
+        if self.call is None:
+            return
+        names = ("path", "queue_name", "call", "date_keyword")
+        loaded = [self._loaded.get(name, getattr(self, name)) for name in names]
+        if calls.values_hold(["schedule", *loaded], self.signature):
+            self.signature = calls.sign_values(self._signed())
 
+    # Firing.
+
+    def job(self, slot: datetime.datetime) -> Job:
+        """Return the job of `slot`, not saved; nothing is imported.
+
+        Raises BadSignature for a row that was changed, and UnknownJob.
+        """
+        label = {"label": self.name or str(self.pk)}
         queue = {"queue_name": self.queue_name} if self.queue_name else {}
         if self.call is None:
+            conf.workflow(self.path)
             workspace = dict(self.workspace or {})
             if self.date_keyword:
-                workspace[self.date_keyword] = slot.isoformat()
-            return Job(name=self.path, workspace=workspace, **queue)
+                workspace[self.date_keyword] = self.shown(slot).isoformat()
+            return Job(name=self.path, workspace=workspace, **label, **queue)
         if not calls.values_hold(self._signed(), self.signature):
             raise BadSignature(
-                f"the signature of schedule {self.pk} does not hold: its function, arguments, options"
-                " or queue are not as they were saved with this SECRET_KEY; save it again"
+                f"the signature of schedule {self.pk} does not hold: its function, arguments, options or"
+                " queue are not as they were saved with this SECRET_KEY, so nothing was imported; delete"
+                " it, and create it anew"
             )
         call = calls.read(self.call)
-        kwargs = {**call.kwargs, **({self.date_keyword: slot} if self.date_keyword else {})}
-        return Job(**calls.call_columns(self.path, call.args, kwargs, call.options), **queue)
+        given = {self.date_keyword: self.shown(slot)} if self.date_keyword else {}
+        columns = calls.columns_of(
+            self.path, call.args, {**call.kwargs, **given}, call.options, call.via, typed=call.typed
+        )
+        return Job(**{**label, **columns, **queue})
 
     def fire(self, now: datetime.datetime) -> int:
         """Create the jobs of the slots that have come, and move on; return how many jobs.
 
         Call it with the row locked, in a transaction. What it raises leaves nothing behind.
         """
-        assert self.next_run is not None
-        just_before = self.next_run - datetime.timedelta(microseconds=1)
-        due: list[datetime.datetime] = []
-        for slot in self.rule().slots(just_before):
-            if slot > now or len(due) == CATCH_UP_MAX or len(due) == self.repeats:
-                break
-            due.append(slot)
-        created = 0
-        for slot in due if self.catch_up else due[-1:]:
-            created += self._deal_with(slot)
+        using, rule = self._state.db, self.rule()
+        due = self._due(rule, _aware(now))
+        # Set back by hand, it may come to slots that were fired.
+        runs = ScheduleRun.objects.using(using)
+        fired = {*runs.filter(schedule=self, slot__in=map(_stored, due)).values_list("slot", flat=True)}
+        slots = [slot for slot in due if _stored(slot) not in fired]
+        if self.no_overlap and slots:
+            slots = slots[:1] if self._last_has_ended() else []
+        jobs = [self.job(slot) for slot in slots]
+        if jobs:
+            Job.objects.using(using).bulk_create(jobs)
+            runs.bulk_create(
+                ScheduleRun(schedule=self, slot=_stored(slot), job=job)
+                for slot, job in zip(slots, jobs, strict=True)
+            )
         if due:
-            self.next_run = self.rule().next(due[-1])
-            self.repeats = self.repeats if self.repeats < 0 else self.repeats - len(due)
-        if self.next_run is None or self.repeats == 0:
-            self.enabled = False
+            self.next_run = None if self.kind == Kind.ONCE else _stored(rule.next(due[-1]))
+        if self.repeats > 0:
+            self.repeats -= len(jobs)
+        self.enabled = self.next_run is not None and self.repeats != 0
         self.failures, self.error, self.next_try = 0, None, None
-        names = ["next_run", "repeats", "enabled", "failures", "error", "next_try"]
-        self.save(update_fields=names)
-        return created
+        self._sign_again()  # So that it outlives the key it was first signed with.
+        self._write("next_run", "repeats", "enabled", "failures", "error", "next_try", "signature")
+        return len(jobs)
 
-    def _deal_with(self, slot: datetime.datetime) -> int:
-        using = self._state.db
-        if self.no_overlap and (last := self.last_run()) is not None and last.state not in FINISHED_STATES:
-            ScheduleRun.objects.using(using).create(schedule=self, slot=slot, job=None)
-            return 0
-        job = self.job(slot)
-        job.save(using=using)
-        ScheduleRun.objects.using(using).create(schedule=self, slot=slot, job=job)
-        return 1
+    def _due(self, rule: Rule, now: datetime.datetime) -> list[datetime.datetime]:
+        """Return the slots that have come and are to be fired, a bounded number."""
+        if self.next_run is None or self.repeats == 0 or _aware(self.next_run) > now:
+            return []
+        first = _aware(self.next_run)
+        if not self.catch_up:
+            last = None if self.kind == Kind.ONCE else rule.last(first, now)
+            return [last or first]
+        most = CATCH_UP_MAX if self.repeats < 0 else min(CATCH_UP_MAX, self.repeats)
+        return list(islice(takewhile(lambda slot: slot <= now, self._slots()), most))
+
+    def _last_has_ended(self) -> bool:
+        last = self.last_run()
+        return last is None or last.state in FINISHED_STATES
+
+    def fail(self, error: BaseException, now: datetime.datetime, *, pause_seconds: float, most: int) -> None:
+        """Note that it could not be fired: it is tried again later, or disabled after so many times."""
+        self.failures += 1
+        reason = f"{type(error).__name__}: {error}"
+        self.next_try = now + datetime.timedelta(seconds=pause_seconds * self.failures)
+        if self.failures >= most:
+            self.enabled, self.next_try = False, None
+            reason = f"disabled after {self.failures} failures: {reason}"
+        self.error = reason.replace("\0", "")[:ERROR_MAX]
+        self._write("failures", "next_try", "enabled", "error")
+
+    def _write(self, *names: str) -> None:
+        super().save(update_fields=names)
+        self._remember(names)
+
+    # What became of it.
 
     def last_run(self) -> Job | None:
         """Return the job of the newest slot that has one, or None."""
-        newest = self.runs.filter(job__isnull=False).order_by("-slot").select_related("job").first()
+        newest = self.last_slot()
         return newest.job if newest else None
+
+    def last_slot(self) -> ScheduleRun | None:
+        """Return the newest slot that was fired and whose job is still there, with that job; or None."""
+        runs = ScheduleRun.objects.using(self._state.db).filter(schedule=self, job__isnull=False)
+        return runs.order_by("-slot").select_related("job").first()
 
     def result(self) -> Any:
         """Return the result of the last run, or None."""
         job = self.last_run()
-        return job.result if job else None
+        return calls.value_of(job) if job else None
 
     def success(self) -> bool | None:
         """Tell whether the last run is complete; None while there is none or it has not ended."""
@@ -198,7 +366,7 @@ class Schedule(models.Model):
 
 
 class ScheduleRun(models.Model):
-    """A slot that was dealt with; without a job where it was passed over."""
+    """A slot that was fired, and its job; with that one it is pruned."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="runs")
     slot = models.DateTimeField()
@@ -215,3 +383,18 @@ class ScheduleRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.schedule_id} at {self.slot:%Y-%m-%d %H:%M:%S}"
+
+
+def _aware(moment: datetime.datetime) -> datetime.datetime:
+    """Return a time of a row as one with a zone, whatever USE_TZ says."""
+    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+
+
+def _stored(moment: datetime.datetime | None) -> Any:
+    """Return a slot as rows hold it."""
+    return moment if moment is None or settings.USE_TZ else timezone.make_naive(moment)
+
+
+def _snapshot(value: Any) -> Any:
+    """Return what tells later whether `value` has changed, also within."""
+    return repr(value) if isinstance(value, (dict, list)) else value

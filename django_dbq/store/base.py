@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.db import IntegrityError, connections, models, transaction
+from django.db.models.functions import Now
 
 from django_dbq.engine.lifecycle import (
     FINISHED_STATES,
@@ -22,7 +24,8 @@ from django_dbq.engine.lifecycle import (
     decide,
 )
 from django_dbq.engine.retry import RetryPolicy
-from django_dbq.models import Group, Job, TaskRun, WorkerProcess
+from django_dbq.engine.workflow import Workflow
+from django_dbq.models import Group, Job, PausedQueue, Schedule, ScheduleRun, TaskRun, WorkerProcess
 from django_dbq.models.group import UNENDED_STATES, UNTOUCHED_STATES
 
 STAGE_BATCH = 1_000
@@ -30,7 +33,12 @@ RESCUE_BATCH = 100
 PRUNE_BATCH = 1_000
 PRUNE_GROUPS = 10  # At a time: of more, PostgreSQL might look for the jobs by reading the whole table.
 WAKE_BATCH = 1_000
+FIRE_BATCH = 20  # Schedules; each of them up to CATCH_UP_MAX slots.
+SCHEDULE_FAILURES_MAX = 5  # In a row, to fire; then the schedule is disabled.
+SCHEDULE_PAUSE_SECONDS = 60  # After the first of them; after the second twice as long.
+GONE = "disabled: no entry of JOBS declares it any more"
 FORGET_SECONDS = 24 * 3600
+AWAITED_SECONDS = 10.0  # For so long a worker remembers that somebody waits for a job's end.
 
 # What prune removes; STOPPING only where no lease is held: those are the original's.
 PRUNED_STATES = (*FINISHED_STATES, State.STOPPING)
@@ -56,6 +64,15 @@ class Pruned:
 
     jobs: Counter[str]  # By state.
     groups: int
+
+
+@dataclass(slots=True)
+class Fired:
+    """What a look at the schedules has done."""
+
+    jobs: int = 0  # How many were created.
+    more: bool = False  # Whether it is worth looking again at once.
+    failed: list[Schedule] = field(default_factory=list)  # With the error; perhaps disabled now.
 
 
 def urgency(job: Job) -> tuple[int, datetime.datetime, Any]:
@@ -238,6 +255,17 @@ class Store(ABC):
             groups += self._delete_empty(over)
         return Pruned(gone, groups)
 
+    def discard(self, job_ids: Collection[Any]) -> int:
+        """Delete jobs that nobody wants to keep, where they have ended; return how many."""
+        return self._delete_finished(job_ids).total()
+
+    def forget_label(self, label: str, *, delete: bool) -> int:
+        """Take a label off the jobs that have it and have ended, or delete these; return how many."""
+        jobs = self._finished().filter(label=label)
+        if delete:
+            return self._delete_finished(list(jobs.values_list("pk", flat=True))).total()
+        return int(jobs.update(label=None, modified=self.clock()))
+
     def _delete_finished(self, job_ids: Collection[Any]) -> Counter[str]:
         """Delete those of these jobs that are finished and that nobody holds locked; count them by state."""
         if not job_ids:
@@ -252,6 +280,7 @@ class Store(ABC):
     def _delete(self, job_ids: Collection[Any]) -> None:
         """Delete these jobs, which are locked, with their history."""
         TaskRun.objects.using(self.using).filter(job_id__in=job_ids)._raw_delete(self.using)
+        ScheduleRun.objects.using(self.using).filter(job_id__in=job_ids)._raw_delete(self.using)
         Group.objects.using(self.using).filter(final__in=job_ids).update(final=None)
         Job.objects.using(self.using).filter(pk__in=job_ids)._raw_delete(self.using)
 
@@ -327,6 +356,105 @@ class Store(ABC):
                 self.announce(set(ready.values()))
             return len(ready)
 
+    # Schedules: a few a second at most, and the same for every database.
+
+    def fire(self, now: datetime.datetime | None = None) -> Fired:
+        """Create the jobs of schedules that are due, a bounded number, each in a transaction of its own.
+
+        One that cannot be fired keeps no other from it: its error is noted, and it is tried again later.
+        """
+        fired = Fired()
+        clock: Any = now or (Now() if connections[self.using].vendor == "postgresql" else self.clock())
+        not_later = models.Q(next_try__isnull=True) | models.Q(next_try__lte=clock)
+        due = Schedule.objects.using(self.using).filter(not_later, enabled=True, next_run__lte=clock)
+        found = list(due.order_by("next_run", "id").values_list("pk", flat=True)[:FIRE_BATCH])
+        moment = (now or self.clock()) if found else None
+        moved = 0
+        for pk in found:
+            assert moment is not None
+            schedule = None
+            try:
+                with self.write():
+                    # Looked at again under the lock: who had it before may have fired it.
+                    schedule = self._locked_schedules(due.filter(pk=pk)).first()
+                    if schedule is not None:
+                        fired.jobs += schedule.fire(moment)
+            except (Exception, SystemExit) as error:  # A creation hook may even exit.
+                if schedule is None or not self._connected():
+                    raise  # Not its fault.
+                self._note_failure(pk, error, moment, fired)
+            else:
+                moved += schedule is not None
+                fired.more |= schedule is not None and schedule.is_due(moment)
+        fired.more |= moved > 0 and len(found) == FIRE_BATCH
+        return fired
+
+    def _connected(self) -> bool:
+        connection = connections[self.using]
+        return connection.connection is not None and connection.is_usable()
+
+    def _locked_schedules(self, schedules: models.QuerySet[Schedule]) -> models.QuerySet[Schedule]:
+        skip = connections[self.using].features.has_select_for_update_skip_locked
+        return schedules.select_for_update(skip_locked=skip)
+
+    def _note_failure(self, pk: Any, error: BaseException, now: datetime.datetime, fired: Fired) -> None:
+        with self.write():
+            # If somebody has it locked, it is noted the next time.
+            enabled = Schedule.objects.using(self.using).filter(pk=pk, enabled=True)
+            schedule = self._locked_schedules(enabled).first()
+            if schedule is not None:
+                schedule.fail(error, now, pause_seconds=SCHEDULE_PAUSE_SECONDS, most=SCHEDULE_FAILURES_MAX)
+                fired.failed.append(schedule)
+
+    def declare(self, workflows: Iterable[Workflow], now: datetime.datetime | None = None) -> None:
+        """Make the schedules that entries of JOBS declare, and change them as the entries have changed.
+
+        Those whose entry has gone are disabled. Harmless when done twice, or by two at once.
+        """
+        declared = {entry.name: entry for entry in workflows if entry.schedule is not None}
+        rows = Schedule.objects.using(self.using).filter(declared__isnull=False)
+        found = {row.declared: row for row in rows}
+        for name, entry in declared.items():
+            values = _declared(entry)
+            row = found.pop(name, None)
+            if row is None:
+                try:
+                    with self.write():
+                        Schedule(declared=name, next_run=now or self.clock(), **values).save(using=self.using)
+                except IntegrityError:
+                    if not rows.filter(declared=name).exists():
+                        raise  # Not for its name, which another worker has made meanwhile.
+            elif row.error == GONE or any(getattr(row, key) != value for key, value in values.items()):
+                self._change(row, values)
+        for row in found.values():
+            if row.enabled:
+                rows.filter(pk=row.pk, enabled=True).update(enabled=False, error=GONE)
+
+    def _change(self, row: Schedule, values: dict[str, Any]) -> None:
+        with self.write():
+            row = Schedule.objects.using(self.using).select_for_update().get(pk=row.pk)
+            for key, value in values.items():
+                setattr(row, key, value)
+            if row.error == GONE:
+                row.enabled = True
+            row.save()
+
+    # Waiting for the end of jobs.
+
+    @contextmanager
+    def listening(self, job_ids: Collection[Any]) -> Iterator[Callable[[float], None]]:
+        """Yield what pauses for so many seconds, or until one of these jobs may have ended."""
+        yield time.sleep
+
+    def tell_ended(self, job_ids: Collection[Any]) -> None:
+        """Wake those who wait for the end of these jobs."""
+
+    # Queues.
+
+    def paused(self) -> frozenset[str]:
+        """Return the names of the queues from which nothing is to be claimed."""
+        return frozenset(PausedQueue.objects.using(self.using).values_list("name", flat=True).order_by())
+
     # Worker processes.
 
     def report(self, process: WorkerProcess) -> None:
@@ -365,3 +493,20 @@ class Store(ABC):
         if not given_back:
             return {}
         return self.record(given_back, worker=worker, lease_seconds=0, now=now)
+
+
+def _declared(entry: Workflow) -> dict[str, Any]:
+    """Return the columns of the schedule that an entry of JOBS declares."""
+    declared = entry.schedule
+    assert declared is not None
+    return {
+        "name": entry.name,
+        "path": entry.name,
+        "kind": Schedule.KINDS.CRON.value,
+        "cron": declared.cron,
+        "time_zone": declared.time_zone,
+        "catch_up": declared.catch_up,
+        "no_overlap": declared.no_overlap,
+        "date_keyword": declared.date_keyword,
+        "workspace": declared.workspace,
+    }

@@ -183,6 +183,8 @@ class PortableStore(base.Store):
             retried = 0
             for job in self._jobs().select_for_update().filter(taken, id__in=job_ids).order_by("id"):
                 values: dict[str, Any] = {"attempt": 0, "lost_attempts": 0, "run_after": None}
+                if job.call is not None:
+                    values["result"] = None
                 if from_start or not job.next_task:
                     if not job.plan:
                         continue

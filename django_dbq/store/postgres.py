@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import datetime
 import json
+import select
 import time
-from collections.abc import Collection, Sequence
-from functools import cache, lru_cache, partial
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State, Transition
 from django_dbq.models import Job, decode_workspace
 from django_dbq.store import base
+from django_dbq.store.base import AWAITED_SECONDS
 
 CHANNEL = "django_dbq"
+ENDED_CHANNEL = "django_dbq_ended"
+AWAITED = "?"  # Before the id of a job, on the workers' channel: somebody waits for its end.
 
 COUNT_PAGES = 500  # Of the job table: all of it, or a sample.
 COUNT_MAX = 2_000  # More jobs than these are not looked up one by one: each may be a page to read.
@@ -68,13 +73,49 @@ class PostgresStore(base.Store):
         # one, the first to run after the commit sends all names, the others find none.
         pending: set[str] = connection.__dict__.setdefault("_dbq_announce", set())
         pending.update(queue_names)
-        transaction.on_commit(partial(self._notify, pending), using=self.using, robust=True)
+
+        def notify() -> None:  # No partial: Django logs a failure by the function's name.
+            self._notify(pending)
+
+        transaction.on_commit(notify, using=self.using, robust=True)
 
     def _notify(self, pending: set[str]) -> None:
         names = sorted(pending)
         pending.clear()
         if names:
-            self._run("announce", {"queue_names": names})
+            self._run("announce", {"channel": CHANNEL, "names": names})
+
+    @contextmanager
+    def listening(self, job_ids: Collection[Any]) -> Iterator[Callable[[float], None]]:
+        # On a connection of its own: what a driver receives during a statement it may drop.
+        connection = connections[self.using].copy()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {ENDED_CHANNEL}")
+        except DatabaseError:
+            connection.close()
+            yield time.sleep  # There may be no connection left.
+            return
+        asked_at = 0.0
+        raw, wanted = connection.connection, {job_id.hex for job_id in job_ids}
+
+        def pause(seconds: float) -> None:
+            nonlocal asked_at
+            until = time.monotonic() + seconds
+            if time.monotonic() >= asked_at + AWAITED_SECONDS / 2:
+                asked_at = time.monotonic()
+                names = [f"{AWAITED}{job_id}" for job_id in wanted]
+                self._run("announce", {"channel": CHANNEL, "names": names})
+            while wanted.isdisjoint(received(raw)) and (left := until - time.monotonic()) > 0:
+                select.select([raw], [], [], left)
+
+        try:
+            yield pause
+        finally:
+            connection.close()
+
+    def tell_ended(self, job_ids: Collection[Any]) -> None:
+        self._run("announce", {"channel": ENDED_CHANNEL, "names": [job_id.hex for job_id in job_ids]})
 
     def claim(
         self,
@@ -242,6 +283,20 @@ class PostgresStore(base.Store):
             names = tuple(column[0] for column in cursor.description)
         order = _field_order(names)
         return [_job(self.using, order, row) for row in rows]
+
+
+def received(raw: Any) -> list[str]:
+    """Return what a connection that listens was told since the last call, through either driver."""
+    if hasattr(raw, "pgconn"):  # psycopg 3
+        raw.pgconn.consume_input()
+        names = []
+        while (notice := raw.pgconn.notifies()) is not None:
+            names.append(notice.extra.decode())
+        return names
+    raw.poll()
+    names = [notice.payload for notice in raw.notifies]
+    raw.notifies.clear()
+    return names
 
 
 def _total(rows: list[Any]) -> int:

@@ -20,9 +20,11 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.db import DatabaseError, InterfaceError, connections, transaction
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from django_dbq import calls, conf
+from django_dbq import calls, conf, results, signals
+from django_dbq.engine.arguments import NotEncodable, encode
 from django_dbq.engine.directives import Finish, GoTo, Snooze
 from django_dbq.engine.lifecycle import (
     Done,
@@ -81,6 +83,7 @@ class Attempt:
     error: BaseException | None = None
     recorded: bool | None = None  # None: not tried. False: the claim was lost.
     unsure: Transition | None = None  # Sent for commit when the connection broke: it may stand.
+    unwanted: bool = False  # Once it is recorded, its job is to be deleted.
 
     def note(self, states: dict[Any, str]) -> None:
         """Take in what a record answered: whether the job was still held, and if it was cancelled."""
@@ -98,19 +101,20 @@ class _Step:
     task: Task
     recorded: str | None  # The workspace as the attempt found it.
     function: Callable[[Job], Any] = field(init=False)  # Set once it is imported.
+    via: calls.Via | None = None
 
 
 class Executor:
     """Runs attempts for one worker, on the connections of the calling thread.
 
-    `keeps` tells of a job's name whether its next task should stay on this worker;
+    `keeps` tells of a job whether its next task should stay on this worker;
     it is asked only by tasks that record within their own transaction.
     """
 
     def __init__(self, using: str, worker: str) -> None:
         self.using = using
         self.worker = worker
-        self.keeps: Callable[[str], bool] = lambda name: False
+        self.keeps: Callable[[Job], bool] = lambda job: False
         self.watching: Callable[[Any], AbstractContextManager[None]] = nullcontext
         self.store = get_store(using)
 
@@ -121,18 +125,29 @@ class Executor:
             return _dropped(job, 0.0)
         try:
             step = self._find(job)
-            step.function = _called(job) if job.call is not None else _imported(job)
+            if job.call is None:
+                step.function = _imported(job)
+            else:
+                step.function, step.via = _called(job)
         except BadSignature as error:
             return _refused(job, error, began)
         except TaskUnavailable as error:
             parked = Parked(_line(error), conf.options().PARK_SECONDS)
             return Attempt(job, decide(job, parked, (), RetryPolicy(), 0.0), 0.0, error)
+        except Exception as error:
+            if job.call is None:
+                raise
+            return _refused(job, error, began)  # A text that is no call's.
         atomic = conf.options().ATOMIC_TASKS if step.task.atomic is None else step.task.atomic
+        if step.via is not None:
+            self._tell("begin", job, step.via.begin)
         job._writer = self._save
         try:
             attempt = self._run_atomic(job, step, began) if atomic else self._run_plain(job, step, began)
         finally:
             job._writer = None
+        if step.via is not None and attempt.transition.finished and attempt.recorded is not False:
+            self._tell("end", job, step.via.end, attempt.transition.state, attempt.error)
         return attempt
 
     def fail_lost(self, job: Job) -> Attempt:
@@ -145,6 +160,8 @@ class Executor:
         )
         transition = decide(job, Lost(_line(error)), (), RetryPolicy(), 0.0)
         entry = conf.workflows().get(job.name) if job.call is None else None
+        if job.call is not None:
+            self._call_hooks_of_call(job, transition, _traceback(error))
         if entry is not None:
             self._call_hook("failure_hook", entry.failure_hook, job, error)
             self._call_hook("post_task_hook", entry.post_task_hook, job)
@@ -208,7 +225,7 @@ class Executor:
                     raise error
                 ran = True
                 attempt = self._settle(job, step, outcome, None, began)
-                if attempt.transition.goes_on and self.keeps(job.name):
+                if attempt.transition.goes_on and self.keeps(job):
                     attempt.transition.keep()
                 watched.enter_context(self.watching(connections[self.using]))
                 states = self.store.record(
@@ -253,6 +270,10 @@ class Executor:
             with undone, nullcontext() if asynchronous else _time_limit(step.task):
                 if step.workflow.pre_task_hook:
                     _await(import_string(step.workflow.pre_task_hook), job)
+                if signals.pre_execute.receivers:
+                    function = calls.resolve(job.next_task) if job.call is not None else step.function
+                    described = results.described(job)
+                    signals.pre_execute.send(sender=signals.SENDER, func=function, task=described)
                 call = partial(async_to_sync(_run_coroutine), step) if asynchronous else step.function
                 returned = _await(call, job)
             refuse_open_transactions(before)
@@ -273,11 +294,19 @@ class Executor:
             encode_workspace(job.workspace)
             if job.result is not None:
                 encode_result(job.result)
+            if job.call is not None and not isinstance(outcome, Snoozed):
+                self._go_on(job)
             return outcome, None
         except BaseException as error:
             _leave_to_the_person(error)
             drop_open_transactions(before)
             return self._failed(error, step.task.retry), error
+
+    def _go_on(self, job: Job) -> None:
+        """Create the job that follows a call in its chain, where an earlier attempt has not."""
+        columns = calls.following(job)
+        if columns is not None and not Job.objects.using(self.using).filter(pk=columns["id"]).exists():
+            Job(**columns).save(using=self.using)
 
     def _failed(self, error: BaseException, retry: RetryPolicy) -> Failed:
         if isinstance(error, Retry):
@@ -305,6 +334,13 @@ class Executor:
                 job.workspace = decode_workspace(job.recorded_workspace)  # For the hooks to go on from.
             hooks_failed += self._call_hook("failure_hook", step.workflow.failure_hook, job, error)
         hooks_failed += self._call_hook("post_task_hook", step.workflow.post_task_hook, job)
+        text = None if error is None else _traceback(error)
+        if job.call is not None and transition.finished:
+            hooks_failed += self._call_hooks_of_call(job, transition, text)
+        if signals.post_execute.receivers:
+            ended = {"result": job.result if text is None else text, "success": text is None}
+            task = results.described(job, stopped=timezone.now(), **ended)
+            signals.post_execute.send_robust(sender=signals.SENDER, task=task)
         run = Run(
             task=job.next_task,
             position=position,
@@ -312,7 +348,7 @@ class Executor:
             outcome=outcome.kind if transition.state is not State.FAILED else "failed",
             began=began,
             seconds=seconds,
-            error=(_traceback(error) if error is not None else transition.error or "") + hooks_failed or None,
+            error=(text or transition.error or "") + hooks_failed or None,
         )
         # A failed attempt that is tried again starts from the last recorded workspace.
         if error is None or transition.finished:
@@ -325,7 +361,8 @@ class Executor:
             if job.result is not None:
                 transition.result = self._encoded_result(job)
         transition.run = run
-        return Attempt(job, transition, seconds, error)
+        unwanted = transition.state is State.COMPLETE and job.call is not None and calls.unwanted(job.call)
+        return Attempt(job, transition, seconds, error, unwanted=unwanted)
 
     def _still_held(self, job: Job) -> bool:
         """Tell whether the claim stands, asking the database only when the lease may have run out."""
@@ -360,17 +397,34 @@ class Executor:
         """Call a hook that follows a task; return the text of its own error, which changes nothing else."""
         if path is None:
             return ""
+        return self._tell(f"{kind}={path}", job, lambda: _await(import_string(path), job, *args))
+
+    def _call_hooks_of_call(self, job: Job, transition: Transition, error: str | None) -> str:
+        """Tell those whom a call names that it has ended; return the text of their own errors."""
+        assert job.call is not None
+        if transition.state is State.FAILED and not calls.signature_holds(job):
+            return ""  # Nothing of a row that was changed is imported.
+        paths = calls.hooks(job.call, failed=error is not None)
+        if not paths:
+            return ""
+        ended = results.at_its_end(job, error)
+        return "".join(
+            self._tell(f"hook={path}", job, lambda path: _await(calls.resolve(path), ended), path)
+            for path in paths
+        )
+
+    def _tell(self, what: str, job: Job, function: Callable[..., Any], *args: Any) -> str:
         before = depths()
         try:
             with statement_errors_undone(before):
-                _await(import_string(path), job, *args)
+                function(*args)
             refuse_open_transactions(before)
             return ""
         except BaseException as error:
             _leave_to_the_person(error)
             drop_open_transactions(before)
-            logger.exception("Hook failed: job=%s name=%s %s=%s", job.id, job.name, kind, path)
-            return f"\n{kind} {path} failed:\n{_traceback(error)}"
+            logger.exception("Hook failed: job=%s name=%s %s", job.id, job.name, what)
+            return f"\n{what.replace('=', ' ')} failed:\n{_traceback(error)}"
 
     def _save(self, job: Job) -> None:
         """Write what a running task has so far; `Job.save()` comes here."""
@@ -397,38 +451,50 @@ def _imported(job: Job) -> Callable[[Job], Any]:
     return function
 
 
-def _called(job: Job) -> Callable[[Job], Any]:
+def _called(job: Job) -> tuple[Callable[[Job], Any], calls.Via | None]:
     """Return a task that calls the function of a signed call and keeps what it returns."""
     try:
         function = calls.resolve(job.next_task)
     except BaseException as error:
         _leave_to_the_person(error)
         raise TaskUnavailable(f"the function {job.next_task!r} does not import: {_line(error)}") from error
+    assert job.call is not None
+    given, via = calls.read(job.call), None
+    args, kwargs = given.args, given.kwargs
+    if given.via is not None:
+        path, _ = given.via
+        try:
+            via = import_string(path)(job, function, given)
+        except BaseException as error:
+            _leave_to_the_person(error)
+            raise TaskUnavailable(f"{path} cannot run {job.next_task!r}: {_line(error)}") from error
+        function, args, kwargs = via.function, [], {}
     if not callable(function):
         raise TaskUnavailable(f"the function {job.next_task!r} is not callable")
-    assert job.call is not None
-    given = calls.read(job.call)
-    args, kwargs = given.args, given.kwargs
 
     def call(job: Job) -> Any:
-        return _kept(job, _await(function, *args, **kwargs))
+        return _kept(job, _await(function, *args, **kwargs), given.typed)
 
     async def call_async(job: Job) -> Any:
-        return _kept(job, await function(*args, **kwargs))
+        return _kept(job, await function(*args, **kwargs), given.typed)
 
-    return call_async if inspect.iscoroutinefunction(function) else call
+    return call_async if inspect.iscoroutinefunction(function) else call, via
 
 
-def _kept(job: Job, returned: Any) -> Any:
+def _kept(job: Job, returned: Any, typed: bool) -> Any:
     """Pass directives on, and keep anything else as the result."""
-    if isinstance(returned, (Snooze, Finish)):
+    if isinstance(returned, Snooze) or (isinstance(returned, Finish) and not typed):
         return returned
-    job.result = returned
-    return None
+    value = returned.result if isinstance(returned, Finish) else returned
+    try:
+        job.result = encode(value, "result") if typed else value
+    except NotEncodable as error:
+        raise WorkspaceError(str(error)) from error
+    return Finish() if isinstance(returned, Finish) else None
 
 
-def _refused(job: Job, error: BadSignature, began: float) -> Attempt:
-    """Fail a call whose row was changed: nothing of it is used, and no attempt will be better."""
+def _refused(job: Job, error: Exception, began: float) -> Attempt:
+    """Fail a call whose row cannot be used: nothing of it is, and no attempt will be better."""
     transition = decide(job, Failed(_line(error), may_retry=False), (), RetryPolicy(), 0.0)
     seconds = time.monotonic() - began
     transition.run = Run(

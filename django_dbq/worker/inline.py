@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from django.db import connections, transaction
 
-from django_dbq import conf
+from django_dbq import calls, conf
 from django_dbq.engine.lifecycle import DUE_STATES
 from django_dbq.exceptions import DBQError
 from django_dbq.models import Job
@@ -38,9 +38,38 @@ def execute(job: Job, using: str) -> Any:
         attempt = Executor(using, WORKER).run(claimed[0])
         if attempt.recorded is None:
             store.record([attempt.transition], worker=WORKER, lease_seconds=lease_seconds)
+        if attempt.unwanted:
+            store.discard([job.pk])
     if attempt.error is not None:
         raise attempt.error
-    return claimed[0].result
+    return calls.value_of(claimed[0])
+
+
+def run_now(create: Callable[[], list[Job]], using: str) -> None:
+    """Create function calls and run them, and what follows them in chains, in one transaction.
+
+    Until it commits no worker sees them. Within an `atomic` block it is the caller's, and what is
+    recorded of a failure is undone with it. Raises the first error, once everything is recorded.
+    """
+    store, lease_seconds = get_store(using), conf.options().LEASE_SECONDS
+    errors = []
+    with store.write():
+        waiting = [job.pk for job in create()]
+        while waiting:
+            pk = waiting.pop(0)
+            store.wake()  # The final job of a group comes after the others.
+            for job in store.claim_by_id([pk], worker=WORKER, lease_seconds=lease_seconds):
+                attempt = Executor(using, WORKER).run(job)
+                if attempt.recorded is None:
+                    store.record([attempt.transition], worker=WORKER, lease_seconds=lease_seconds)
+                if attempt.unwanted:
+                    store.discard([pk])
+                if attempt.error is not None:
+                    errors.append(attempt.error)
+                elif (columns := calls.following(job)) is not None:
+                    waiting.append(columns["id"])
+    if errors:
+        raise errors[0]
 
 
 @contextmanager

@@ -21,9 +21,10 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError
 
 from django_dbq import conf
-from django_dbq.engine.lifecycle import Run, State, Transition
+from django_dbq.engine.lifecycle import Run, Snoozed, State, Transition
 from django_dbq.models import Job, WorkerProcess, decode_workspace
 from django_dbq.store import get_store
+from django_dbq.store.base import AWAITED_SECONDS
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.log import log_attempt
@@ -85,12 +86,14 @@ class Keeper(threading.Thread):
         self._upkeep = Upkeep(self.store, self.worker)
         self._process: WorkerProcess | None = None  # Its row.
         self._report_at = 0.0  # A monotonic time: at once.
+        self._tasks_done = self._tasks_failed = 0
         self._lease_seconds = options.LEASE_SECONDS
         # A little less than the lease, for clocks that run at different speeds.
         self._trust_seconds = 0.95 * options.LEASE_SECONDS
         self._held: dict[Any, Job] = {}  # Everything claimed: in the backlog or running.
         self._finished: list[Attempt] = []
         self._hungry = True  # A claim may find something.
+        self._awaited: dict[str, float] = {}  # Jobs for whose end somebody waits, each until when.
         self._chosen = None if settings.job_ids is None else deque(settings.job_ids)
         self._stopping = False
         self._leave_at = float("inf")  # When grace ends.
@@ -181,6 +184,7 @@ class Keeper(threading.Thread):
             self._finished.append(item)
         elif item is Word.WAKE:
             self._hungry = True
+            self._upkeep.resumed = bool(self._upkeep.paused)
         elif item is Word.STOP:
             self._begin_stop()
         else:
@@ -212,7 +216,7 @@ class Keeper(threading.Thread):
                 attempt.recorded = False
         todo = [attempt for attempt in finished if attempt.recorded is None]
         for attempt in todo:
-            if attempt.transition.goes_on and self.keeps(attempt.job.name):
+            if attempt.transition.goes_on and self.keeps(attempt.job):
                 attempt.transition.keep()
         if todo:
             states = self._write([attempt.transition for attempt in todo])
@@ -221,8 +225,13 @@ class Keeper(threading.Thread):
                 if attempt.unsure is not None and not attempt.recorded:
                     self._settle_doubt(attempt, attempt.unsure)
         held = []
+        if unwanted := [attempt.job.id for attempt in finished if attempt.unwanted and attempt.recorded]:
+            self._session.run(lambda: self.store.discard(unwanted))
+        if self._awaited:
+            self._tell_ended(finished)
         for attempt in finished:
             log_attempt(attempt)
+            self._count(attempt)
             if attempt.job.group_id is not None and attempt.transition.finished:
                 self._upkeep.ended(attempt.job.group_id)
             if attempt.recorded and attempt.transition.hold:
@@ -232,7 +241,7 @@ class Keeper(threading.Thread):
                 if attempt.transition.goes_on:
                     self._hungry = True
                     self._jobs_begun -= 1  # It will be claimed again: one job is counted once.
-                    if self._chosen is not None:
+                    if self._chosen is not None and attempt.transition.outcome != Snoozed.kind:
                         self._chosen.appendleft(attempt.job.id)
             if self.settings.stop_at_failure and attempt.error is not None:
                 self.code = 1
@@ -242,6 +251,25 @@ class Keeper(threading.Thread):
             self._give_back(held)
         elif held:
             self.backlog.put(held)
+
+    def _count(self, attempt: Attempt) -> None:
+        run = attempt.transition.run
+        if attempt.recorded and run is not None and run.outcome != "lost":
+            self._tasks_failed += run.outcome == "failed"
+            self._tasks_done += run.outcome != "failed"
+
+    def awaited(self, job_ids: list[str]) -> None:
+        """Hear that somebody waits for the end of these jobs; in the listener's thread."""
+        until = time.monotonic() + AWAITED_SECONDS
+        self._awaited = {**self._awaited, **dict.fromkeys(job_ids, until)}
+
+    def _tell_ended(self, finished: list[Attempt]) -> None:
+        """Wake those who wait for the end of one of these jobs."""
+        now, awaited = time.monotonic(), self._awaited
+        ended = [attempt.job.id for attempt in finished if attempt.recorded and attempt.transition.finished]
+        if told := [pk for pk in ended if pk.hex in awaited]:
+            self._session.run(lambda: self.store.tell_ended(told))
+        self._awaited = {pk: until for pk, until in self._awaited.items() if until > now}
 
     def _let_go(self, job: Job) -> None:
         """Hold a job no more, unless it has come back under a later claim."""
@@ -256,13 +284,14 @@ class Keeper(threading.Thread):
             attempt.transition, attempt.error = unsure, None
             attempt.note(states)
 
-    def keeps(self, name: str) -> bool:
-        """Tell whether a job of this name that can go on stays on this worker.
+    def keeps(self, job: Job) -> bool:
+        """Tell whether a job that can go on stays on this worker.
 
         Quick ones do. Others go back, so that what is more urgent comes first.
         """
-        settings = self.settings
-        return self.pace.quick(name) and not self._stopping and not settings.rate_limit_seconds
+        if self._stopping or self.settings.rate_limit_seconds or job.queue_name in self._upkeep.paused:
+            return False
+        return self.pace.quick(job.name)
 
     def _write(self, transitions: list[Transition]) -> dict[Any, str]:
         tries = 0
@@ -340,9 +369,12 @@ class Keeper(threading.Thread):
     def _claimed(self, limit: int) -> list[Job]:
         lease = self._lease_seconds
         if self._chosen is None:
-            return self.store.claim(
-                self.settings.queue_names, worker=self.worker, limit=limit, lease_seconds=lease
-            )
+            names = self.settings.queue_names
+            if self._upkeep.paused:
+                names = tuple(name for name in names if name not in self._upkeep.paused)
+                if not names:
+                    return []
+            return self.store.claim(names, worker=self.worker, limit=limit, lease_seconds=lease)
         ids = list(islice(self._chosen, limit))
         # Another worker may have run one meanwhile, and put it off.
         jobs = self.store.claim_by_id(ids, worker=self.worker, lease_seconds=lease, only_due=True)
@@ -460,6 +492,8 @@ class Keeper(threading.Thread):
         if time.monotonic() < self._upkeep.due_at:
             if time.monotonic() >= self._upkeep.wake_at:
                 self._hungry |= self._session.run(self._upkeep.wake)
+            if self._upkeep.resumed:
+                self._session.run(self._upkeep.look_at_pauses)
             return
         self._hungry = True  # Polling is the truth.
         limit = self.settings.rss_bytes_max if self._jobs_begun else None  # Or it would never do anything.
@@ -475,6 +509,9 @@ class Keeper(threading.Thread):
         sent = time.monotonic()
         claimable, spent = self._session.run(self._upkeep.run)
         self._hungry |= claimable
+        if self._upkeep.paused and self._chosen is None:
+            paused = {job.id for job in self._held.values() if job.queue_name in self._upkeep.paused}
+            self._give_back(self.backlog.discard(paused))
         self._hold(spent, sent)
 
     @property
@@ -497,6 +534,8 @@ class Keeper(threading.Thread):
                 started=self._session.run(self.store.clock),
             )
         process = self._process
+        process.tasks_done, process.tasks_failed = self._tasks_done, self._tasks_failed
+        process.rss_bytes = rss_bytes() or None
         self._session.run(lambda: self.store.report(process))
 
 

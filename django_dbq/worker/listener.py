@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from django_dbq import conf
 from django_dbq.store import get_store
-from django_dbq.store.postgres import CHANNEL
+from django_dbq.store.postgres import AWAITED, CHANNEL, received
 
 logger = logging.getLogger("django_dbq.worker")
 
@@ -22,13 +22,23 @@ RECONNECT_SECONDS_MAX = 30.0
 
 
 class Listener(threading.Thread):
-    """One thread and one PostgreSQL connection, that call `wake` when a served queue has news."""
+    """One thread and one PostgreSQL connection, that call `wake` when a served queue has news.
 
-    def __init__(self, using: str, queue_names: Collection[str], wake: Callable[[], None]) -> None:
+    `awaited` is given the ids of jobs for whose end somebody waits.
+    """
+
+    def __init__(
+        self,
+        using: str,
+        queue_names: Collection[str],
+        wake: Callable[[], None],
+        awaited: Callable[[list[str]], None] = lambda job_ids: None,
+    ) -> None:
         super().__init__(name="dbq-listener", daemon=True)
         self.using = using
         self.queue_names = frozenset(queue_names)
         self.wake = wake
+        self.awaited = awaited
         self._stopped, self._ask = os.pipe()
 
     def stop(self) -> None:
@@ -68,20 +78,8 @@ class Listener(threading.Thread):
             if self._stopped in ready:
                 return
             with connections[self.using].wrap_database_errors:  # Read below Django.
-                names = _received(raw)
+                names = received(raw)
             if self.queue_names.intersection(names):
                 self.wake()
-
-
-def _received(raw: Any) -> list[str]:
-    """Return the queue names announced since the last call, through either driver."""
-    if hasattr(raw, "pgconn"):  # psycopg 3
-        raw.pgconn.consume_input()
-        names = []
-        while (notice := raw.pgconn.notifies()) is not None:
-            names.append(notice.extra.decode())
-        return names
-    raw.poll()
-    names = [notice.payload for notice in raw.notifies]
-    raw.notifies.clear()
-    return names
+            if awaited := [name.removeprefix(AWAITED) for name in names if name.startswith(AWAITED)]:
+                self.awaited(awaited)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from django_dbq.engine.lifecycle import State
+from django_dbq.redaction import redact_text
 from django_dbq.worker.executor import Attempt
 
 logger = logging.getLogger("django_dbq.worker")
@@ -27,7 +28,7 @@ def log_attempt(attempt: Attempt) -> None:
     }
     text = " ".join(f"{key}={value}" for key, value in facts.items())
     if transition.error:
-        text += f" error={transition.error!r}"
+        text += f" error={redact_text(transition.error)!r}"
     failed = attempt.error if level == logging.ERROR else None
     logger.log(level, "%s: %s", event, text, exc_info=failed, extra={"dbq": facts})
 

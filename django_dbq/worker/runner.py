@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import connections
 
-from django_dbq import conf
+from django_dbq import conf, signals
 from django_dbq.store import get_store
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Attempt, Executor
@@ -69,6 +69,7 @@ class Runner:
             self.handle_signals()
         listener = self._listen()
         self._keeper.start()
+        signals.post_spawn.send_robust(sender=signals.SENDER, proc_name=self.name)
         if self.settings.threads == 1:
             self._serve(self._slots[0])
         else:
@@ -141,7 +142,7 @@ class Runner:
         from django_dbq.worker.listener import Listener
 
         wake: Callable[[], None] = lambda: self._keeper.inbox.put(Word.WAKE)  # noqa: E731
-        listener = Listener(self.settings.using, self.settings.queue_names, wake)
+        listener = Listener(self.settings.using, self.settings.queue_names, wake, self._keeper.awaited)
         listener.start()
         return listener
 

@@ -6,10 +6,13 @@ import logging
 import time
 from typing import Any
 
+from django.db import router
+
 from django_dbq import conf
-from django_dbq.models import Job
+from django_dbq.engine.workflow import Workflow
+from django_dbq.models import Job, Schedule
 from django_dbq.store import Store
-from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH, WAKE_BATCH
+from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH, WAKE_BATCH, Fired
 
 logger = logging.getLogger("django_dbq.worker")
 
@@ -24,7 +27,10 @@ class Upkeep:
         self.worker = worker
         self.due_at = time.monotonic()
         self.wake_at = float("inf")  # Sooner, for the groups that may be done.
+        self.paused: frozenset[str] = frozenset()  # Queues from which nothing is to be claimed.
+        self.resumed = False  # Perhaps: one of them has news.
         self._ended: set[Any] = set()
+        self._declared: dict[str, Workflow] | None = None  # The workflows whose schedules are rows.
 
     @property
     def wake_owed(self) -> bool:
@@ -42,10 +48,17 @@ class Upkeep:
         self._ended, self.wake_at = set(), float("inf")
         return bool(woken)
 
+    def look_at_pauses(self) -> None:
+        """Read which queues are paused."""
+        self.paused, self.resumed = self.store.paused(), False
+
     def run(self) -> tuple[bool, list[Job]]:
         """Return whether jobs became claimable, and those this worker now has to fail."""
         options = conf.options()
         self.due_at = time.monotonic() + options.POLL_INTERVAL_SECONDS
+        self.look_at_pauses()
+        self._declare()
+        fired = self._fire()
         staged, woken = self.store.stage(), self.store.wake()
         self._ended, self.wake_at = set(), float("inf")
         # Last: what it answers must reach the keeper, and an error would have all of this run again.
@@ -56,6 +69,26 @@ class Upkeep:
         )
         if ready or spent:
             logger.warning("Rescued: ready=%d failed=%d worker=%s", ready, len(spent), self.worker)
-        if staged >= STAGE_BATCH or woken >= WAKE_BATCH or ready + len(spent) >= RESCUE_BATCH:
+        if staged >= STAGE_BATCH or woken >= WAKE_BATCH or ready + len(spent) >= RESCUE_BATCH or fired.more:
             self.due_at = time.monotonic()  # A full batch: there may be more.
-        return bool(staged or woken or ready), spent
+        return bool(staged or woken or ready or fired.jobs), spent
+
+    def _declare(self) -> None:
+        """Make the schedules of JOBS rows, once; where a router sends them, if it is here."""
+        workflows = conf.workflows()
+        if workflows is not self._declared and router.db_for_write(Schedule) == self.store.using:
+            self.store.declare(workflows.values())
+        self._declared = workflows
+
+    def _fire(self) -> Fired:
+        fired = self.store.fire()
+        for schedule in fired.failed:
+            if schedule.enabled:
+                logger.warning(
+                    "Schedule failed: schedule=%s name=%s %s", schedule.pk, schedule, schedule.error
+                )
+            else:
+                logger.error(
+                    "Schedule disabled: schedule=%s name=%s %s", schedule.pk, schedule, schedule.error
+                )
+        return fired

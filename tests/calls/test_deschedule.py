@@ -86,9 +86,10 @@ def test_the_order_of_a_list_does():
 
 
 @in_a_test
-def test_what_json_makes_one_is_one():
+def test_a_tuple_is_another_argument_than_a_list():
     schedule(f"{HERE}.echo", ((1, 2),), None)
-    assert deschedule(functions.echo, [[1, 2]], {}) == 1
+    assert deschedule(functions.echo, [[1, 2]], {}) == 0
+    assert deschedule(functions.echo, [(1, 2)], {}) == 1
     schedule(functions.echo)
     assert deschedule(functions.echo, (), {}) == 1
 

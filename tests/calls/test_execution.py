@@ -306,13 +306,6 @@ def test_a_call_may_raise_abort(drain, way):
 
 
 @both
-def test_a_call_of_arguments_that_do_not_fit_fails_as_any_other(drain, way):
-    job = drain(schedule(functions.write_and_finish, ["one too many"]))
-    assert job.state == "READY"
-    assert "TypeError: write_and_finish() takes 0 positional arguments but 1 was given" in job.error
-
-
-@both
 def test_a_call_that_ended_may_run_again(drain, way):
     job = drain(schedule(functions.write))
     assert job.retry()

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
+import freezegun
+import freezegun.api
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,3 +186,21 @@ def test_slots_grow_and_asking_after_one_gives_the_next(rule, after):
     assert all(one < two for one, two in pairwise(slots))
     for one, two in pairwise(slots):
         assert rule.next(one) == two
+
+
+@given(rules, st.datetimes(datetime(2026, 3, 28), datetime(2026, 11, 5), timezones=st.just(UTC)), st.data())
+def test_slots_do_not_depend_on_where_one_begins_to_look(rule, after, data):
+    slots = list(islice(rule.slots(after), 6))
+    between = data.draw(st.datetimes(after.replace(tzinfo=None), slots[-1].replace(tzinfo=None)))
+    between = between.replace(tzinfo=UTC)
+    later = [slot for slot in slots if slot > between]
+    assert list(islice(rule.slots(between), len(later))) == later
+    earlier = [slot for slot in slots if slot <= between]
+    assert rule.last(after, between) == (earlier[-1] if earlier else None)
+
+
+def test_a_frozen_clock_does_not_make_an_hour_that_comes_twice_endless():
+    with freezegun.freeze_time("2026-10-25"):
+        anchor = freezegun.api.FakeDatetime(2026, 10, 25, tzinfo=UTC)
+        rule = Rule(Kind.CRON, anchor, "Europe/Berlin", cron="30 * * * *")
+        assert [slot.hour for slot in islice(rule.slots(before(rule)), 4)] == [0, 1, 2, 3]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_dbq.engine.retry import RetryPolicy
-from django_dbq.engine.workflow import Task, Workflow, locate, parse
+from django_dbq.engine.workflow import Declared, Task, Workflow, locate, parse
 
 FULL = {
     "tasks": [
@@ -385,3 +385,58 @@ def test_locate_finds_the_task_if_and_only_if_the_plan_has_it(plan, position, ne
     if index is not None:
         assert plan[index] == next_task
         assert index >= position or next_task not in plan[position:]
+
+
+# Schedules.
+
+
+def test_a_schedule_is_a_cron_line():
+    found, problems = parse("cats", {"tasks": ["app.jobs.fetch"], "schedule": "0 6 * * 1-5"})
+    assert not problems
+    assert found.schedule == Declared("0 6 * * 1-5")
+
+
+def test_a_schedule_may_say_more():
+    given = {
+        "cron": "@daily",
+        "time_zone": "Europe/Berlin",
+        "catch_up": True,
+        "no_overlap": True,
+        "date_keyword": "day",
+        "workspace": {"n": [1]},
+    }
+    found, problems = parse("cats", {"tasks": ["app.jobs.fetch"], "schedule": given})
+    assert not problems
+    assert found.schedule == Declared("@daily", "Europe/Berlin", True, True, "day", {"n": [1]})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kind", "message"),
+    [
+        (
+            "0 25 * * *",
+            "value",
+            "JOBS['cats']['schedule']: cron line '0 25 * * *': column 3: '25' is no hour",
+        ),
+        ("0 6 * *", "value", "has 4 fields; five are read"),
+        ("0 0 1 1 *" + " " * 100, "value", "is 109 characters long; at most 100"),
+        (6, "type", "must be a cron line such as '0 6 * * 1-5', not int (6)"),
+        ({}, "value", 'needs the key "cron"'),
+        ({"cron": "* * 0 * *"}, "value", "['schedule']['cron']: cron line '* * 0 * *': column 5"),
+        (
+            {"cron": "@daily", "timezone": "UTC"},
+            "unknown",
+            "has no option 'timezone'. Did you mean 'time_zone'?",
+        ),
+        ({"cron": "@daily", "time_zone": "Europe/Rom"}, "value", "there is no time zone 'Europe/Rom'"),
+        ({"cron": "@daily", "time_zone": 1}, "type", "must be the name of a time zone"),
+        ({"cron": "@daily", "catch_up": "yes"}, "type", "must be True or False, not 'yes'"),
+        ({"cron": "@daily", "date_keyword": 5}, "type", "must be text of at most 100 characters, not 5"),
+        ({"cron": "@daily", "workspace": []}, "type", "must be a dictionary"),
+        ({"cron": "@daily", "workspace": {"a": {1}}}, "value", "is not JSON: Object of type set"),
+        ({"cron": "@daily", "workspace": {1: 1}}, "value", "it would come back as something else"),
+    ],
+)
+def test_a_schedule_that_cannot_be_read_is_a_fault(schedule, kind, message):
+    ((found, text),) = faults({"tasks": ["app.jobs.fetch"], "schedule": schedule})
+    assert found == kind and message in text

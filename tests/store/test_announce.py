@@ -3,7 +3,7 @@
 import datetime
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -140,3 +140,16 @@ def test_an_announcement_waits_for_no_disk():
     with connection.cursor() as cursor:
         cursor.execute("SHOW synchronous_commit")
         assert cursor.fetchone() == ("on",)
+
+
+def test_a_wake_up_that_cannot_be_sent_does_not_reach_who_created_the_job():
+    """The job is there: the commit came before."""
+
+    def cut_off(execute, sql, *args):
+        if "pg_notify" in sql:
+            raise OperationalError("server closed the connection unexpectedly")
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(cut_off):
+        job = Job.objects.create(name="nothing")
+    assert Job.objects.filter(pk=job.pk).exists()

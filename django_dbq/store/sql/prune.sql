@@ -15,6 +15,9 @@ WITH old AS MATERIALIZED (
 ),
 history AS (
     DELETE FROM django_dbq_taskrun WHERE job_id = ANY (ARRAY(SELECT id FROM old))
+),
+slots AS (
+    DELETE FROM django_dbq_schedulerun WHERE job_id = ANY (ARRAY(SELECT id FROM old))
 )
 DELETE FROM django_dbq_job WHERE id = ANY (ARRAY(SELECT id FROM old))
 RETURNING state, created

@@ -1,6 +1,6 @@
 -- Make finished jobs ready again. One that ran to its end, or is to start over, begins at
 -- its first task; the row of a worker that knew no leases may be taken over on request. The
--- final job of a group waits again, until it is woken.
+-- final job of a group waits again, until it is woken. What a call returned is forgotten.
 -- Rows are locked in the order of their ids, as a record does.
 WITH ended AS MATERIALIZED (
     SELECT id
@@ -26,6 +26,7 @@ SET state = CASE
     run_after = NULL,
     staged = true,
     finished = NULL,
+    result = CASE WHEN call IS NULL THEN result END,
     cancel_requested = false,
     modified = statement_timestamp()
 FROM ended

@@ -1,0 +1,549 @@
+"""Function calls as tasks, as django-q and django-q2 have them."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from django.db import IntegrityError, router
+from django.utils import timezone
+
+from django_dbq import calls, conf, results
+from django_dbq.compat.django_q_settings import cluster as settings_of
+from django_dbq.engine.lifecycle import State
+from django_dbq.exceptions import CallError, nearest
+from django_dbq.models import Group, Job, Schedule, uuid7
+from django_dbq.models.job import LABEL_MAX
+from django_dbq.results import Task
+from django_dbq.store import get_store
+from django_dbq.worker.inline import run_now
+
+_OPTIONS = (
+    *("hook", "group", "timeout", "save", "sync", "cached", "broker"),
+    *("cluster", "task_name", "ack_failure"),
+)
+
+
+def async_task(func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> str:
+    """Create the job of calling `func`, in the caller's transaction; return its id.
+
+    Of `kwargs` these are options, and not given to `func` unless `q_options` holds them
+    instead: hook, group, timeout (seconds), save, sync, task_name, cluster (the queue's
+    name) and ack_failure; cached and broker mean nothing here. With `sync` it runs now,
+    and what it raises is raised.
+
+    Raises CallError for what no worker could call, before anything is written.
+    """
+    options, kwargs = _split(kwargs)
+    columns = _columns(func, args, kwargs, options)
+    job = Job(**columns)
+    using = router.db_for_write(Job)
+    if _is_sync(options):
+        run_now(lambda: [_saved(job, using)], using)
+    else:
+        job.save(using=using)
+    return job.pk.hex
+
+
+def _saved(job: Job, using: str) -> Job:
+    job.save(using=using)
+    return job
+
+
+def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options among these keyword arguments, and what is the function's own."""
+    kwargs = dict(kwargs)
+    options = kwargs.pop("q_options", None) or {}
+    if not isinstance(options, Mapping):
+        raise CallError(f"q_options must be a dictionary, not {type(options).__name__} ({options!r})")
+    for key in options:
+        if key not in _OPTIONS:
+            hint = nearest(str(key), _OPTIONS)
+            extra = f"Did you mean {hint!r}?" if hint else f"Known: {', '.join(_OPTIONS)}."
+            raise CallError(f"q_options has no option {key!r}. {extra}")
+    given = {key: kwargs.pop(key) for key in _OPTIONS if key in kwargs and key not in options}
+    return {**given, **options}, kwargs
+
+
+def _columns(
+    func: Any, args: Iterable[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
+    """Return the columns of the job of one call."""
+    columns = calls.call_columns(func, tuple(args), kwargs, _execution(options), typed=True, **more)
+    title, label = _text("task_name", options.get("task_name")), _text("group", options.get("group"))
+    return {**columns, "title": title, "label": label}
+
+
+def _execution(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return these options as those of a function call."""
+    queue = options.get("cluster")
+    settings = settings_of(queue)
+    timeout = options.get("timeout")
+    timeout = settings.timeout if timeout is None else timeout
+    acknowledged = settings.ack_failures if options.get("ack_failure") is None else options["ack_failure"]
+    attempts = 1 if settings.max_attempts is None else settings.max_attempts or None
+    save = options.get("save")
+    if save is None and settings.save_limit is not None:
+        save = settings.save_limit >= 0
+    found: dict[str, Any] = {
+        "queue_name": queue or settings.name,
+        "atomic": conf.options().ATOMIC_TASKS,
+        "retry": {"max_attempts": 1 if acknowledged or _is_sync(options) else attempts},
+    }
+    if timeout is not None and timeout != -1:
+        found["timeout_seconds"] = timeout
+    if options.get("hook") is not None:
+        found["hook"] = options["hook"]
+    if save is False:
+        found["save"] = False
+    return found
+
+
+def _is_sync(options: Mapping[str, Any]) -> bool:
+    sync = options.get("sync")
+    return settings_of(options.get("cluster")).sync if sync is None else bool(sync)
+
+
+def _text(what: str, value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > LABEL_MAX:
+        raise CallError(f"{what} must be text of at most {LABEL_MAX} characters, not {value!r:.80}")
+    return value
+
+
+# Results.
+
+
+def fetch(task_id: str | uuid.UUID, wait: float = 0, cached: Any = False) -> Task | None:
+    """Return the task with this id or name once it has ended, else None.
+
+    Waits for that `wait` milliseconds at most; -1: without end. `cached` means nothing
+    here. Raises DBQError where it would wait within an atomic block.
+    """
+    seen: list[bool] = []
+
+    def look() -> list[Task | None] | None:
+        job = results.find(task_id)
+        if job is None:
+            return [None] if seen else None  # It was not to be kept.
+        seen.append(True)
+        task = results.outcome(job)
+        return None if task is None else [task]
+
+    found = _wait(look, wait, task_id)
+    return found[0] if found else None
+
+
+def result(task_id: str | uuid.UUID, wait: float = 0, cached: Any = False) -> Any:
+    """Return the result of a task as `fetch` finds it, of a failure its error as text; else None."""
+    task = fetch(task_id, wait)
+    return task.result if task is not None else None
+
+
+def fetch_group(
+    group_id: str, failures: bool = True, wait: float = 0, count: int | None = None, cached: Any = False
+) -> list[Task]:
+    """Return the ended tasks of a group, in the order of their creation.
+
+    Waits until there is one, or `count` of them, for `wait` milliseconds at most. With
+    `count` and without `wait`: without end. -1 is without end too. Raises DBQError
+    where it would wait within an atomic block.
+    """
+    least = 1 if count is None else count
+
+    def look() -> list[Task] | None:
+        tasks = results.of_group(group_id)
+        return tasks if len(tasks) >= least else None
+
+    found = _wait(look, -1 if count and not wait else wait)
+    tasks = results.of_group(group_id) if found is None else found
+    return [task for task in tasks if task.success or failures]
+
+
+def result_group(
+    group_id: str, failures: bool = False, wait: float = 0, count: int | None = None, cached: Any = False
+) -> list[Any]:
+    """Return the results of the tasks that `fetch_group` returns, without those of failures."""
+    return [task.result for task in fetch_group(group_id, failures, wait, count)]
+
+
+def count_group(group_id: str, failures: bool = False, cached: Any = False) -> int:
+    """Return how many tasks of a group have ended; with `failures`, how many failed."""
+    states = [State.FAILED] if failures else results.ENDED_STATES
+    return Job.objects.filter(label=group_id, state__in=states).count()  # type: ignore[no-any-return]
+
+
+def delete_group(group_id: str, tasks: bool = False, cached: Any = False) -> int:
+    """Take a group's label off its ended tasks, or delete these; return how many."""
+    return results.delete_group(group_id, tasks=tasks)
+
+
+def queue_size(broker: Any = None) -> int:
+    """Return how many jobs wait in all queues; those that run do not count."""
+    return sum(Job.get_queue_depths().values())
+
+
+def delete_cached(task_id: str | uuid.UUID, broker: Any = None) -> bool:
+    """Return False: there is no cache that held a result."""
+    return False
+
+
+def _wait(look: Callable[[], Any], milliseconds: float, task_id: str | uuid.UUID | None = None) -> Any:
+    seconds = None if milliseconds < 0 else milliseconds / 1000
+    job_ids = () if task_id is None else results.ids(task_id)
+    return results.wait_for(look, seconds, router.db_for_read(Job), job_ids)
+
+
+# Many calls.
+
+
+def async_iter(func: Callable[..., Any] | str, args_iter: Iterable[Any], **kwargs: Any) -> str:
+    """Call `func` once for each item, in any order; return the id under which the list of results is.
+
+    An item that is a tuple holds the arguments of a call, any other is the only one. The
+    options are those of `async_task`: hook, group, task_name and save are of the list,
+    the others of each call. When a call fails, so has the list.
+
+    Raises CallError for what no worker could call, before anything is written.
+    """
+    options, kwargs = _split(kwargs)
+    using = router.db_for_write(Job)
+    each: dict[str, Any] = {
+        key: options[key] for key in ("timeout", "sync", "cluster", "ack_failure") if key in options
+    }
+    items = [item if isinstance(item, tuple) else (item,) for item in args_iter]
+    parts = [Job(**_columns(func, item, kwargs, each)) for item in items]
+    final_id = uuid7()
+
+    def create() -> list[Job]:
+        group = Group(reference=final_id.hex)
+        group.save(using=using)
+        for part in parts:
+            part.group = group
+        if parts:
+            Job.objects.using(using).bulk_create(parts)
+        columns = _columns(results.gather, (group.pk, using), {}, {**options, "timeout": None})
+        final = Job(id=final_id, **columns)
+        final.save(using=using)
+        group.on_completion(final)
+        return [*parts, final]
+
+    if _is_sync(options):
+        run_now(create, using)
+    else:
+        with get_store(using).write():
+            create()
+    return final_id.hex
+
+
+def async_chain(
+    chain: Iterable[Any],
+    group: str | None = None,
+    cached: Any = False,
+    sync: bool | None = None,
+    broker: Any = None,
+    *,
+    hook: Callable[..., Any] | str | None = None,
+    pass_result: bool = False,
+) -> str:
+    """Call functions one after the other; return the label of their group.
+
+    Each link is (func, args, kwargs), the last ones left out at will; `kwargs` may hold
+    options of `async_task`. The first failure ends the chain. `hook` is called once, with
+    the task that failed or the last one. With `pass_result` each link but the first is
+    given the result before it as its first argument.
+
+    Raises CallError for what no worker could call, before anything is written.
+    """
+    label = group or uuid7().hex
+    ids_and_columns = []
+    for item in chain:
+        func, args, kwargs = _link(item)
+        options, kwargs = _split(kwargs)
+        shared = {"group": label, **({} if sync is None else {"sync": sync})}
+        more = {"end_hook": None if hook is None else calls.path_of(hook)}
+        call = partial(_columns, func, args, kwargs, {**options, **shared}, **more)
+        ids_and_columns.append((uuid7(), call))
+    if not ids_and_columns:
+        raise CallError("a chain needs at least one call")
+    (first_id, first), *others = ids_and_columns
+    then = [calls.link(columns(), job_id, passes=pass_result) for job_id, columns in others]
+    job = Job(id=first_id, **first(then=then))
+    using = router.db_for_write(Job)
+    if settings_of().sync if sync is None else sync:
+        run_now(lambda: [_saved(job, using)], using)
+    else:
+        job.save(using=using)
+    return label
+
+
+def _link(item: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    parts = item if isinstance(item, (tuple, list)) else (item,)
+    if not 1 <= len(parts) <= 3:
+        raise CallError(f"a link of a chain is (func, args, kwargs), not {item!r:.80}")
+    func = parts[0]
+    args = parts[1] if len(parts) > 1 else ()
+    kwargs = parts[2] if len(parts) > 2 else {}
+    if not isinstance(args, (tuple, list)):
+        raise CallError(f"a link of a chain is (func, args, kwargs), with args a tuple, not {args!r:.80}")
+    return func, tuple(args), dict(kwargs)
+
+
+def _option(name: str) -> Any:
+    """Return the property of an AsyncTask that reads and sets one option."""
+
+    def held(task: AsyncTask) -> dict[str, Any]:
+        found: dict[str, Any] = task.kwargs.get("q_options", task.kwargs)
+        return found
+
+    def read(task: AsyncTask) -> Any:
+        return held(task).get(name)
+
+    def write(task: AsyncTask, value: Any) -> None:
+        held(task)[name] = value
+        task.started = False
+
+    return property(read, write)
+
+
+class AsyncTask:
+    """One call of `async_task`, with its options as attributes. A changed one takes its result away."""
+
+    broker = _option("broker")
+    cached = _option("cached")
+    group = _option("group")
+    hook = _option("hook")
+    save = _option("save")
+    sync = _option("sync")
+
+    def __init__(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> None:
+        self.id = ""
+        self.started = False
+        self.func, self.args, self.kwargs = func, args, kwargs
+
+    def run(self) -> str:
+        """Create the job; return its id."""
+        self.id = async_task(self.func, *self.args, **self.kwargs)
+        self.started = True
+        return self.id
+
+    def result(self, wait: float = 0) -> Any:
+        """Return its result as `result()` does; None before `run()`."""
+        return result(self.id, wait) if self.started else None
+
+    def fetch(self, wait: float = 0) -> Task | None:
+        """Return it as `fetch()` does; None before `run()`."""
+        return fetch(self.id, wait) if self.started else None
+
+    def result_group(self, failures: bool = False, wait: float = 0, count: int | None = None) -> Any:
+        """Return the results of its group as `result_group()` does; None before `run()`."""
+        return result_group(self.group, failures, wait, count) if self.started and self.group else None
+
+    def fetch_group(self, failures: bool = True, wait: float = 0, count: int | None = None) -> Any:
+        """Return the tasks of its group as `fetch_group()` does; None before `run()`."""
+        return fetch_group(self.group, failures, wait, count) if self.started and self.group else None
+
+
+class Iter:
+    """One call of `async_iter`, put together item by item."""
+
+    def __init__(
+        self,
+        func: Callable[..., Any] | str | None = None,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        cached: Any = False,
+        sync: bool | None = None,
+        broker: Any = None,
+    ) -> None:
+        self.func, self.args, self.kwargs = func, list(args or ()), dict(kwargs or {})
+        self.cached, self.sync, self.broker = cached, sync, broker
+        self.id = ""
+        self.started = False
+
+    def append(self, *args: Any) -> int:
+        """Add the arguments of one call; return how many there are."""
+        self.args.append(args)
+        self.started = False
+        return self.length()
+
+    def run(self) -> str:
+        """Create the jobs; return the id of the list."""
+        if self.func is None:
+            raise CallError("Iter has no function")
+        sync = {} if self.sync is None else {"sync": self.sync}
+        self.id = async_iter(self.func, self.args, **{**self.kwargs, **sync})
+        self.started = True
+        return self.id
+
+    def result(self, wait: float = 0) -> Any:
+        """Return the list of results, in the order of the arguments; None before `run()` or the end."""
+        return result(self.id, wait) if self.started else None
+
+    def fetch(self, wait: float = 0) -> Task | None:
+        """Return the task whose result is the list; None before `run()` or the end."""
+        return fetch(self.id, wait) if self.started else None
+
+    def length(self) -> int:
+        """Return how many calls there are."""
+        return len(self.args)
+
+
+class Chain:
+    """One call of `async_chain`, put together link by link."""
+
+    def __init__(
+        self,
+        chain: Iterable[Any] | None = None,
+        group: str | None = None,
+        cached: Any = False,
+        sync: bool | None = None,
+        broker: Any = None,
+        *,
+        hook: Callable[..., Any] | str | None = None,
+        pass_result: bool = False,
+    ) -> None:
+        self.chain, self.group = list(chain or ()), group or ""
+        self.cached, self.sync, self.broker = cached, sync, broker
+        self.hook, self.pass_result = hook, pass_result
+        self.started = False
+
+    def append(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> int:
+        """Add a link, with the arguments of `async_task`; return how many there are.
+
+        A chain that has run loses its results.
+        """
+        self.chain.append((func, args, kwargs))
+        if self.started:
+            delete_group(self.group)
+            self.started = False
+        return self.length()
+
+    def run(self) -> str:
+        """Create the first job; return the label of the group."""
+        self.group = async_chain(
+            self.chain, self.group, sync=self.sync, hook=self.hook, pass_result=self.pass_result
+        )
+        self.started = True
+        return self.group
+
+    def result(self, wait: float = 0) -> Any:
+        """Return the results as `fetch` finds them, without that of the failure that ended the chain."""
+        tasks = self.fetch(failures=False, wait=wait)
+        return None if tasks is None else [task.result for task in tasks]
+
+    def fetch(self, failures: bool = True, wait: float = 0) -> list[Task] | None:
+        """Return the ended tasks in order, once the chain is through or has failed.
+
+        Waits for that `wait` milliseconds at most; 0: without end. None before `run()`.
+        """
+        if not self.started:
+            return None
+
+        def look() -> list[Task] | None:
+            tasks = results.of_group(self.group)
+            over = len(tasks) >= self.length() or any(not task.success for task in tasks)
+            return tasks if over else None
+
+        found = _wait(look, wait or -1)
+        tasks = results.of_group(self.group) if found is None else found
+        return [task for task in tasks if task.success or failures]
+
+    def current(self) -> int | None:
+        """Return how many links have ended; None before `run()`."""
+        return count_group(self.group) if self.started else None
+
+    def length(self) -> int:
+        """Return how many links there are."""
+        return len(self.chain)
+
+
+# Schedules.
+
+_TYPES = {
+    "O": Schedule.KINDS.ONCE,
+    "I": Schedule.KINDS.MINUTES,
+    "H": Schedule.KINDS.HOURLY,
+    "D": Schedule.KINDS.DAILY,
+    "W": Schedule.KINDS.WEEKLY,
+    "BW": Schedule.KINDS.BIWEEKLY,
+    "M": Schedule.KINDS.MONTHLY,
+    "BM": Schedule.KINDS.BIMONTHLY,
+    "Q": Schedule.KINDS.QUARTERLY,
+    "Y": Schedule.KINDS.YEARLY,
+    "C": Schedule.KINDS.CRON,
+}
+
+
+def schedule(func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Schedule:
+    """Create a schedule of calls of `func`; return it.
+
+    Of `kwargs` these are the schedule's: name, hook, schedule_type (Schedule.DAILY, or
+    the letter of the original), minutes, repeats, next_run, cron, cluster and
+    intended_date_kwarg, the argument that is given the time the call was due. The
+    others, and `args`, are the function's.
+
+    Raises IntegrityError for a name that another schedule has, ScheduleError or
+    CallError for what could not be fired.
+    """
+    own = {key: kwargs.pop(key) for key in _OF_SCHEDULE if key in kwargs}
+    made = unsaved_schedule(func, args, kwargs, {}, **own)
+    using = router.db_for_write(Schedule)
+    if made.name and Schedule.objects.using(using).filter(name=made.name).exists():
+        raise IntegrityError(f"there is a schedule named {made.name!r} already")
+    made.save(using=using)
+    return made
+
+
+_OF_SCHEDULE = (
+    *("name", "hook", "schedule_type", "minutes", "repeats", "next_run", "cron", "cluster"),
+    "intended_date_kwarg",
+)
+
+
+def unsaved_schedule(
+    func: Callable[..., Any] | str,
+    args: Iterable[Any],
+    kwargs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    hook: Any = None,
+    schedule_type: str = Schedule.KINDS.ONCE,
+    minutes: int | None = None,
+    repeats: int = -1,
+    next_run: datetime.datetime | None = None,
+    cron: str | None = None,
+    cluster: str | None = None,
+    intended_date_kwarg: str | None = None,
+) -> Schedule:
+    """Return a schedule, not saved; `options` are those of `async_task`. Raises CallError."""
+    kind = _TYPES.get(schedule_type, schedule_type)
+    settings = settings_of(cluster)
+    execution = _execution({**options, "hook": hook, "cluster": cluster, "sync": False})
+    if "hook" in execution:
+        execution["hook"] = calls.path_of(execution["hook"])
+    return Schedule.of_call(
+        func,
+        tuple(args),
+        kwargs,
+        execution,
+        typed=True,
+        name=name or "",
+        kind=kind,
+        minutes=1 if kind == Schedule.KINDS.MINUTES and minutes is None else minutes,
+        repeats=repeats,
+        next_run=_moment(next_run),
+        cron=cron or "",
+        date_keyword=intended_date_kwarg or "",
+        catch_up=settings.catch_up,
+        time_zone=settings.time_zone or "",
+    )
+
+
+def _moment(value: datetime.datetime | None) -> datetime.datetime:
+    return timezone.now() if value is None else value

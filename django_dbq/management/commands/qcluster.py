@@ -1,0 +1,63 @@
+"""manage.py qcluster: read Q_CLUSTER, then what `worker` does with one process for each CPU."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections, router
+
+from django_dbq.compat.django_q_settings import NAME_VARIABLE, cluster
+from django_dbq.exceptions import SettingsError
+from django_dbq.management.faults import show_faults
+from django_dbq.management.logs import log_to_stderr
+from django_dbq.models import Job
+from django_dbq.worker.settings import WorkerSettings
+from django_dbq.worker.supervisor import Supervisor
+
+
+class Command(BaseCommand):
+    help = "Run the workers that Q_CLUSTER describes: one process for each CPU, unless it says how many."
+
+    requires_system_checks = ()  # But see show_faults.
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--name", "-n", help="the cluster, by its name in ALT_CLUSTERS or that of its queue"
+        )
+        parser.add_argument("--run-once", action="store_true", help="run what is due, then exit")
+        parser.add_argument("--database", help="the database that holds the jobs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            found = cluster(options["name"])
+        except SettingsError as error:
+            raise CommandError(f"The cluster does not start; settings are at fault:\n{error}") from error
+        show_faults(self)
+        # For what its tasks call: their calls go to this cluster's queue, unless they name one.
+        os.environ[NAME_VARIABLE] = found.name
+        once = options["run_once"]
+        settings = WorkerSettings(
+            using=options["database"] or router.db_for_write(Job),
+            queue_names=(found.name,),
+            burst=once,
+            max_jobs=None if once else found.recycle,  # Else it would leave before it is done.
+            rss_bytes_max=found.max_rss and found.max_rss * 1024,
+        )
+        processes = found.workers or cpus()
+        many = f"{processes} process{'' if processes == 1 else 'es'}"
+        self.stdout.write(f'Starting cluster "{found.name}" with {many}')
+        self.stdout.flush()
+        log_to_stderr()
+        connections.close_all()  # A child must not share what the project opened while importing.
+        if code := Supervisor(settings, processes).run():
+            raise SystemExit(code)
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Not every system has it.
+        return os.cpu_count() or 1

@@ -1,0 +1,268 @@
+"""Groups of tasks by their label, lists of calls, and chains."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_dbq import CallError, Job
+from django_dbq.compat.django_q import (
+    AsyncTask,
+    Chain,
+    Iter,
+    async_chain,
+    async_iter,
+    async_task,
+    count_group,
+    delete_group,
+    fetch,
+    fetch_group,
+    result,
+    result_group,
+)
+from django_dbq.testing import run_jobs
+from tests.django_q import functions
+from tests.django_q.functions import HERE
+from tests.models import Row
+
+pytestmark = pytest.mark.django_db
+
+
+# Labels.
+
+
+@pytest.fixture
+def group():
+    for number in range(3):
+        async_task(functions.add, number, group="g")
+    async_task(functions.fail, group="g")
+    async_task(functions.add, 10, group="other")
+    run_jobs()
+    async_task(functions.add, 9, group="g")
+    return "g"
+
+
+def test_a_groups_ended_tasks_are_told_in_the_order_of_their_creation(group):
+    assert result_group(group) == [0, 1, 2]
+    assert [task.success for task in fetch_group(group)] == [True, True, True, False]
+    assert [task.result for task in fetch_group(group, failures=False)] == [0, 1, 2]
+    assert len(result_group(group, failures=True)) == 4
+    assert (count_group(group), count_group(group, failures=True)) == (4, 1)
+    assert (result_group("none"), fetch_group("none"), count_group("none")) == ([], [], 0)
+
+
+def test_a_group_of_so_many_is_waited_for(group):
+    assert result_group(group, count=4) == [0, 1, 2]
+    run_jobs()
+    assert result_group(group, count=5) == [0, 1, 2, 9]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_wait_for_a_group_ends_after_its_time():
+    async_task(functions.add, 1, group="g")
+    assert result_group("g", wait=30, count=2) == [] and fetch_group("g", wait=30) == []
+
+
+def test_a_group_is_taken_apart_or_deleted(group):
+    assert delete_group(group) == 4
+    assert (count_group(group), Job.objects.filter(label="g").count()) == (0, 1)
+    assert (delete_group("other", tasks=True), Job.objects.filter(label="other").count()) == (1, 0)
+    assert Job.objects.count() == 5
+
+
+def test_a_task_knows_its_group(group):
+    task = fetch_group(group)[0]
+    assert (task.group_count(), task.group_count(failures=True), task.group_result()) == (4, 1, [0, 1, 2])
+    assert task.group_delete() == 4
+    alone = AsyncTask(functions.add, 1)
+    alone.run()
+    run_jobs()
+    assert (alone.fetch().group_count(), alone.fetch().group_delete()) == (0, 0)
+
+
+# Lists of calls.
+
+
+def test_a_list_of_calls_has_one_result_in_the_order_of_its_arguments():
+    task_id = async_iter("math.floor", [number + 0.5 for number in range(100)])
+    assert result(task_id) is None
+    run_jobs()
+    assert result(task_id) == list(range(100))
+    assert fetch(task_id).success
+
+
+def test_a_tuple_holds_the_arguments_of_a_call_anything_else_is_the_only_one(ended):
+    task_id = async_iter(
+        functions.echo, ((1, 2), [3, 4]), x=5, group="g", task_name="n", hook=functions.note, cached=True
+    )
+    run_jobs()
+    assert result(task_id) == [((1, 2), {"x": 5}), (([3, 4],), {"x": 5})]
+    assert result("n") == result_group("g")[0] == result(task_id)
+    assert [task.id for task in ended] == [task_id]
+
+
+def test_an_empty_list_of_calls_has_an_empty_result():
+    task_id = async_iter(functions.echo, [])
+    run_jobs()
+    assert result(task_id) == []
+
+
+def test_a_list_of_calls_fails_with_one_of_them_and_succeeds_once_that_is_retried():
+    task_id = async_iter(f"{HERE}.fail_once", [(), ()])
+    run_jobs()
+    task = fetch(task_id)
+    assert not task.success and "of the group failed" in task.result and "ValueError: not yet" in task.result
+    assert Job.objects.get(state="FAILED").retry()
+    run_jobs()
+    assert result(task_id) == ["at last", "at last"]
+
+
+@pytest.mark.parametrize("items", [[1, {2}], [(1, {2})]])
+def test_a_list_of_calls_with_a_bad_one_is_refused_as_a_whole(items):
+    with pytest.raises(CallError, match=r"args\[\d\] is a builtins.set"):
+        async_iter(functions.echo, items)
+    assert not Job.objects.exists()
+
+
+def test_a_list_of_calls_runs_at_once():
+    assert result(async_iter(functions.add, [1, (2, 3)], sync=True)) == [1, 5]
+    with pytest.raises(ValueError, match="uh oh"):
+        async_iter(functions.fail, [1, 2], sync=True)
+
+
+def test_a_list_of_calls_is_created_in_few_statements(django_assert_max_num_queries):
+    with django_assert_max_num_queries(60):
+        async_iter(functions.add, range(500))
+    assert Job.objects.count() == 501
+
+
+def test_an_iter_is_put_together_item_by_item():
+    calls = Iter("math.copysign", args=[(5, -1)])
+    assert [calls.append(1, -1), calls.append(2, -1)] == [2, 3] and calls.result() is None
+    calls.run()
+    run_jobs()
+    assert (calls.result(), calls.fetch().success, calls.length()) == ([-5, -1, -2], True, 3)
+    calls.append(3, -1)
+    assert calls.result() is None
+    assert result(Iter(functions.add, [(1, 2)], sync=True).run()) == [3]
+    with pytest.raises(CallError, match="Iter has no function"):
+        Iter().run()
+
+
+# Chains.
+
+
+def test_a_chain_runs_one_after_the_other():
+    links = [
+        ("math.copysign", (1, -1)),
+        ("math.floor", (1.5,)),
+        functions.typed,
+        (functions.echo, (), {"x": 1}),
+    ]
+    group = async_chain(links)
+    assert len(links) == 4
+    for ended in range(4):
+        assert (count_group(group), Job.objects.count()) == (ended, ended + 1)
+        run_jobs(limit=1)
+    assert result_group(group, count=4) == [-1, 1, functions.typed(), ((), {"x": 1})]
+
+
+def test_a_chain_stops_at_its_first_failure_and_tells_its_hook(ended):
+    group = async_chain(
+        [(functions.add, (1,)), functions.fail, (functions.write, ("x",))], hook=functions.note
+    )
+    run_jobs()
+    (task,) = ended
+    assert (task.func, task.success, task.group) == (f"{HERE}.fail", False, group)
+    assert (result_group(group), count_group(group)) == ([1], 2)
+    assert not Row.objects.exists()
+
+
+def test_a_chain_that_is_through_tells_its_hook_once_and_links_tell_their_own(ended):
+    async_chain([(functions.add, (1,), {"hook": functions.note}), (functions.add, (2,))], hook=functions.note)
+    run_jobs()
+    assert [task.result for task in ended] == [1, 2]
+
+
+def test_results_pass_along_only_when_asked():
+    links = [(functions.add, (1, 2)), (functions.add, (10,)), (functions.echo, ("end",))]
+    group = async_chain(links, pass_result=True)
+    run_jobs()
+    assert result_group(group) == [3, 13, ((13, "end"), {})]
+    group = async_chain([(functions.typed,), functions.echo], pass_result=True)
+    run_jobs()
+    assert result_group(group)[1] == ((functions.typed(),), {})
+
+
+def test_what_is_not_saved_does_not_break_a_chain():
+    group = async_chain(
+        [(functions.write, (text,), {"save": False}) for text in "ab"] + [(functions.add, (3,))]
+    )
+    run_jobs()
+    assert sorted(row.text for row in Row.objects.all()) == ["a", "b"]
+    assert (result_group(group), Job.objects.count()) == ([3], 1)
+
+
+def test_a_link_that_runs_twice_is_followed_once():
+    async_chain([(functions.add, (1,)), (functions.add, (2,))])
+    run_jobs(limit=1)
+    assert Job.objects.get(state="COMPLETE").retry()
+    run_jobs()
+    assert Job.objects.filter(state="COMPLETE").count() == 2
+
+
+def test_a_chain_goes_on_once_its_failure_is_retried():
+    group = async_chain([f"{HERE}.fail_once", (functions.add, (2,))])
+    run_jobs()
+    assert result_group(group) == []
+    Job.objects.get().retry()
+    run_jobs()
+    assert result_group(group) == ["at last", 2]
+
+
+def test_a_link_that_was_changed_in_the_table_is_refused_with_all_that_follow():
+    group = async_chain([(functions.add, (1,)), (functions.add, (2,))])
+    job = Job.objects.get()
+    Job.objects.update(call=job.call.replace(f"{HERE}.add", f"{HERE}.write"))
+    run_jobs()
+    (task,) = fetch_group(group)
+    assert "BadSignature" in task.result
+
+
+def test_a_chain_runs_at_once():
+    group = async_chain([(functions.add, (1,)), (functions.add, (2,))], sync=True, pass_result=True)
+    assert result_group(group) == [1, 3]
+    with pytest.raises(ValueError, match="uh oh"):
+        async_chain([functions.fail, functions.echo], sync=True)
+
+
+@pytest.mark.parametrize(
+    "chain, message",
+    [
+        ([], "a chain needs at least one call"),
+        ([()], "a link of a chain is"),
+        ([(functions.add, 5)], "with args a tuple, not 5"),
+        ([(functions.add, (), {}, 4)], "a link of a chain is"),
+        ([functions.add, (functions.add, ({1},))], r"args\[0\] is a builtins.set"),
+        ([functions.add, "tests.there_is_none"], "does not import"),
+    ],
+)
+def test_a_chain_that_could_not_run_is_refused_as_a_whole(chain, message):
+    with pytest.raises(CallError, match=message):
+        async_chain(chain)
+    assert not Job.objects.exists()
+
+
+def test_a_chain_is_put_together_link_by_link():
+    chain = Chain(cached=True)
+    assert [chain.append("math.copysign", 1, -1), chain.append("math.floor", 1, save=True)] == [1, 2]
+    assert (chain.result(), chain.fetch(), chain.current()) == (None, None, None)
+    chain.run()
+    assert chain.current() == 0
+    run_jobs()
+    assert (chain.result(), chain.current(), chain.length()) == ([-1, 1], 2, 2)
+    assert [task.success for task in chain.fetch()] == [True, True]
+    chain.append(functions.fail)
+    assert chain.result() is None and count_group(chain.group) == 0
+    chain.run()
+    run_jobs()
+    assert (chain.result(), [task.success for task in chain.fetch()]) == ([-1, 1], [True, True, False])

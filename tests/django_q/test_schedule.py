@@ -1,0 +1,94 @@
+"""schedule() of django-q: its arguments, over the schedules that every job has."""
+
+from __future__ import annotations
+
+import datetime
+
+import freezegun
+import pytest
+from django.db import IntegrityError
+
+from django_dbq import CallError
+from django_dbq.compat.django_q import Schedule, fetch, schedule
+from django_dbq.exceptions import ScheduleError
+from django_dbq.testing import run_jobs
+from tests.django_q import functions
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
+
+
+@pytest.fixture(autouse=True)
+def clock():
+    with freezegun.freeze_time(NOON) as clock:
+        yield clock
+
+
+def test_a_schedule_calls_its_function_and_tells_its_hook(ended):
+    made = schedule("math.copysign", 2, -2, hook=functions.note, schedule_type=Schedule.DAILY)
+    assert (made.last_run(), made.success(), made.result()) == (None, None, None)
+    run_jobs()
+    assert (made.result(), made.success()) == (-2, True)
+    assert [(task.func, task.args, task.result) for task in ended] == [("math.copysign", (2, -2), -2)]
+    made.refresh_from_db()
+    assert made.next_run == NOON + datetime.timedelta(days=1) and made.enabled
+
+
+@pytest.mark.parametrize(
+    "given, kind",
+    [("O", "once"), ("I", "minutes"), ("BM", "bimonthly"), ("Q", "quarterly"), (Schedule.WEEKLY, "weekly")],
+)
+def test_a_type_may_be_given_by_the_letters_of_the_original(given, kind):
+    assert schedule(functions.add, 1, schedule_type=given).kind == kind
+
+
+def test_keyword_arguments_that_are_not_the_schedules_are_the_functions():
+    made = schedule(functions.echo, 1, name="named", x=datetime.date(2026, 1, 1), cluster="other")
+    run_jobs()
+    assert made.result() == ((1,), {"x": datetime.date(2026, 1, 1)})
+    assert (made.name, fetch(made.last_run().pk).cluster) == ("named", "other")
+
+
+def test_a_schedule_repeats_so_many_times(clock):
+    made = schedule(functions.add, 1, schedule_type="I", minutes=5, repeats=2, next_run=NOON)
+    for _ in range(4):
+        run_jobs()
+        clock.tick(datetime.timedelta(minutes=5))
+    made.refresh_from_db()
+    assert (made.runs.count(), made.enabled) == (2, False)
+
+
+def test_the_time_that_a_call_was_due_is_given_to_the_argument_that_is_named():
+    when = NOON - datetime.timedelta(hours=1)
+    made = schedule(functions.echo, next_run=when, intended_date_kwarg="due")
+    run_jobs()
+    assert made.result() == ((), {"due": when})
+
+
+def test_a_cron_line_settles_the_first_time():
+    assert schedule(functions.add, schedule_type=Schedule.CRON, cron="0 22 * * 1-5").next_run.hour == 22
+
+
+def test_missed_times_are_caught_up_with_as_the_cluster_says(settings):
+    settings.Q_CLUSTER = {"catch_up": False}
+    made = schedule(functions.add, 1, schedule_type="H", next_run=NOON - datetime.timedelta(hours=5))
+    run_jobs()
+    assert made.runs.count() == 1
+
+
+@pytest.mark.parametrize(
+    "given, error, message",
+    [
+        ({"schedule_type": "C", "cron": "0 25 * * *"}, ScheduleError, "25"),
+        ({"schedule_type": "X"}, ScheduleError, "'X' is no kind of schedule"),
+        ({"x": {1}}, CallError, r"kwargs\['x'\] is a builtins.set"),
+        ({"hook": "tests.there_is_none"}, CallError, "does not import"),
+        ({"name": "taken"}, IntegrityError, "there is a schedule named 'taken' already"),
+    ],
+)
+def test_a_schedule_that_could_not_be_fired_is_refused(given, error, message):
+    schedule(functions.add, name="taken")
+    with pytest.raises(error, match=message):
+        schedule(functions.add, **given)
+    assert Schedule.objects.count() == 1
