@@ -28,6 +28,7 @@ class Options:
     PARK_SECONDS: float = 60.0
     POLL_INTERVAL_SECONDS: float = 1.0
     REDACT: tuple[str, ...] = ("password", "token", "secret", "key", "authorization")
+    SAVE_LIMIT: int = 0
     TIMEOUT_GRACE_SECONDS: float = 5.0
     WORKSPACE_BYTES_MAX: int = 1_048_576
 
@@ -40,6 +41,7 @@ _LEAST: dict[str, float] = {
     "LOST_ATTEMPTS_MAX": 1,
     "PARK_SECONDS": 0.1,
     "POLL_INTERVAL_SECONDS": 0.01,
+    "SAVE_LIMIT": 0,
     "TIMEOUT_GRACE_SECONDS": 0,
     "WORKSPACE_BYTES_MAX": 2,
 }

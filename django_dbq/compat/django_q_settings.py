@@ -41,7 +41,7 @@ class Cluster:
     time_zone: str | None = None  # Of schedules that say nothing.
 
 
-KEPT = "finished jobs are kept until manage.py delete_old_jobs deletes them by their age"
+KEPT = 'DBQ["SAVE_LIMIT"] is how many successes of each group, or function, are kept'
 
 # What has another place here, or none. Each reason is the rest of a sentence.
 MEANINGLESS = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import IntegrityError, connections, models, transaction
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now, RowNumber
 
 from django_dbq.engine.lifecycle import (
     FINISHED_STATES,
@@ -31,6 +31,7 @@ from django_dbq.models.group import UNENDED_STATES, UNTOUCHED_STATES
 STAGE_BATCH = 1_000
 RESCUE_BATCH = 100
 PRUNE_BATCH = 1_000
+TRIM_BATCH = 5_000
 PRUNE_GROUPS = 10  # At a time: of more, PostgreSQL might look for the jobs by reading the whole table.
 WAKE_BATCH = 1_000
 FIRE_BATCH = 20  # Schedules; each of them up to CATCH_UP_MAX slots.
@@ -258,6 +259,22 @@ class Store(ABC):
     def discard(self, job_ids: Collection[Any]) -> int:
         """Delete jobs that nobody wants to keep, where they have ended; return how many."""
         return self._delete_finished(job_ids).total()
+
+    def trim(self, kept: int) -> int:
+        """Delete successes beyond the newest `kept` of each label, or name, a bounded batch; return how many.
+
+        Those of a group stay: it goes as a whole.
+        """
+        place = models.Window(
+            RowNumber(),
+            partition_by=[Coalesce("label", "name")],
+            order_by=[models.F("finished").desc(), models.F("id").desc()],
+        )
+        successes = Job.objects.using(self.using).filter(
+            state=State.COMPLETE, finished__isnull=False, group__isnull=True
+        )
+        beyond = successes.annotate(place=place).filter(place__gt=kept).order_by()
+        return self._delete_finished(list(beyond.values_list("pk", flat=True)[:TRIM_BATCH])).total()
 
     def forget_label(self, label: str, *, delete: bool) -> int:
         """Take a label off the jobs that have it and have ended, or delete these; return how many."""

@@ -16,6 +16,7 @@ from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH, WAKE_BATCH, Fired
 
 logger = logging.getLogger("django_dbq.worker")
 
+TRIM_SECONDS = 60.0
 WAKE_SECONDS = 0.02  # For more of a group's jobs to end meanwhile.
 
 
@@ -29,6 +30,7 @@ class Upkeep:
         self.wake_at = float("inf")  # Sooner, for the groups that may be done.
         self.paused: frozenset[str] = frozenset()  # Queues from which nothing is to be claimed.
         self.resumed = False  # Perhaps: one of them has news.
+        self._trim_at = time.monotonic()
         self._ended: set[Any] = set()
         self._declared: dict[str, Workflow] | None = None  # The workflows whose schedules are rows.
 
@@ -61,6 +63,7 @@ class Upkeep:
         fired = self._fire()
         staged, woken = self.store.stage(), self.store.wake()
         self._ended, self.wake_at = set(), float("inf")
+        self._trim(options.SAVE_LIMIT)
         # Last: what it answers must reach the keeper, and an error would have all of this run again.
         ready, spent = self.store.rescue(
             worker=self.worker,
@@ -72,6 +75,12 @@ class Upkeep:
         if staged >= STAGE_BATCH or woken >= WAKE_BATCH or ready + len(spent) >= RESCUE_BATCH or fired.more:
             self.due_at = time.monotonic()  # A full batch: there may be more.
         return bool(staged or woken or ready or fired.jobs), spent
+
+    def _trim(self, kept: int) -> None:
+        """Delete the successes that nobody wants to keep, now and then."""
+        if kept and time.monotonic() >= self._trim_at:
+            self._trim_at = time.monotonic() + TRIM_SECONDS
+            self.store.trim(kept)
 
     def _declare(self) -> None:
         """Make the schedules of JOBS rows, once; where a router sends them, if it is here."""

@@ -10,7 +10,7 @@ import socket
 import pytest
 from django.db.models import F
 
-from django_dbq.models import WorkerProcess
+from django_dbq.models import Job, WorkerProcess
 from django_dbq.store import get_store
 from tests.conftest import wait_until
 from tests.worker.conftest import ASLEEP, children
@@ -115,6 +115,7 @@ def test_a_row_that_somebody_deleted_comes_back(one_bench):
 def test_a_killed_worker_leaves_its_row_until_it_is_a_day_old(one_bench):
     killed = one_bench.worker(dbq=ASLEEP)
     one_bench.wait_until_idle(killed)
+    wait_for_row(one_bench)
     [left] = rows(one_bench)
     killed.kill()
     assert one_bench.worker("--burst").wait() == 0
@@ -122,3 +123,10 @@ def test_a_killed_worker_leaves_its_row_until_it_is_a_day_old(one_bench):
     rows(one_bench).update(seen=F("seen") - datetime.timedelta(hours=24))
     assert one_bench.worker("--burst").wait() == 0
     assert not rows(one_bench).exists()
+
+
+def test_a_worker_deletes_the_successes_that_nobody_wants_to_keep(one_bench):
+    jobs = [one_bench.create("nothing") for _ in range(5)]
+    one_bench.worker("--burst").wait()
+    one_bench.worker("--burst", dbq={"SAVE_LIMIT": 2}).wait()
+    assert set(Job.objects.values_list("pk", flat=True)) == {job.pk for job in jobs[-2:]}
