@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 import json
 import logging
 import random
-import signal
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,7 +20,6 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from django_dbq import calls, conf, results, signals
-from django_dbq.engine.arguments import NotEncodable, encode
 from django_dbq.engine.directives import Finish, GoTo, Snooze
 from django_dbq.engine.lifecycle import (
     Done,
@@ -43,7 +38,7 @@ from django_dbq.engine.lifecycle import (
 )
 from django_dbq.engine.retry import RetryPolicy
 from django_dbq.engine.workflow import Task, Workflow, locate
-from django_dbq.engine.workspace import changes, printable
+from django_dbq.engine.workspace import changes
 from django_dbq.exceptions import (
     Abort,
     BadSignature,
@@ -65,12 +60,12 @@ from django_dbq.worker.connections import (
     refuse_open_transactions,
     statement_errors_undone,
 )
+from django_dbq.worker.errors import leave_to_the_person, line_of, traceback_of
+from django_dbq.worker.functions import called, imported, run_to_its_end
+from django_dbq.worker.limits import run_coroutine, time_limit
 from django_dbq.worker.session import passes
 
 logger = logging.getLogger("django_dbq.worker")
-
-ERROR_CHARS_MAX = 1_000
-TRACEBACK_CHARS_MAX = 20_000
 
 
 @dataclass(slots=True)
@@ -126,13 +121,13 @@ class Executor:
         try:
             step = self._find(job)
             if job.call is None:
-                step.function = _imported(job)
+                step.function = imported(job)
             else:
-                step.function, step.via = _called(job)
+                step.function, step.via = called(job)
         except BadSignature as error:
             return _refused(job, error, began)
         except TaskUnavailable as error:
-            parked = Parked(_line(error), conf.options().PARK_SECONDS)
+            parked = Parked(line_of(error), conf.options().PARK_SECONDS)
             return Attempt(job, decide(job, parked, (), RetryPolicy(), 0.0), 0.0, error)
         except Exception as error:
             if job.call is None:
@@ -158,10 +153,10 @@ class Executor:
             f"{job.lost_attempts} workers were lost while they ran {job.next_task};"
             ' DBQ["LOST_ATTEMPTS_MAX"] allows no more'
         )
-        transition = decide(job, Lost(_line(error)), (), RetryPolicy(), 0.0)
+        transition = decide(job, Lost(line_of(error)), (), RetryPolicy(), 0.0)
         entry = conf.workflows().get(job.name) if job.call is None else None
         if job.call is not None:
-            self._call_hooks_of_call(job, transition, _traceback(error))
+            self._call_hooks_of_call(job, transition, traceback_of(error))
         if entry is not None:
             self._call_hook("failure_hook", entry.failure_hook, job, error)
             self._call_hook("post_task_hook", entry.post_task_hook, job)
@@ -236,7 +231,7 @@ class Executor:
             attempt.note(states)
             return attempt
         except BaseException as error:
-            _leave_to_the_person(error)
+            leave_to_the_person(error)
             job.workspace, job.result = decode_workspace(step.recorded), result
             job.recorded_workspace = step.recorded
             if ran and isinstance(error, (DatabaseError, InterfaceError)) and passes(error):
@@ -267,15 +262,17 @@ class Executor:
         undone = nullcontext() if atomic else statement_errors_undone(before)
         try:
             asynchronous = inspect.iscoroutinefunction(step.function)
-            with undone, nullcontext() if asynchronous else _time_limit(step.task):
+            with undone, nullcontext() if asynchronous else time_limit(step.task):
                 if step.workflow.pre_task_hook:
-                    _await(import_string(step.workflow.pre_task_hook), job)
+                    run_to_its_end(import_string(step.workflow.pre_task_hook), job)
                 if signals.pre_execute.receivers:
-                    function = calls.resolve(job.next_task) if job.call is not None else step.function
+                    told = calls.resolve(job.next_task) if job.call is not None else step.function
                     described = results.described(job)
-                    signals.pre_execute.send(sender=signals.SENDER, func=function, task=described)
-                call = partial(async_to_sync(_run_coroutine), step) if asynchronous else step.function
-                returned = _await(call, job)
+                    signals.pre_execute.send(sender=signals.SENDER, func=told, task=described)
+                function = step.function
+                if asynchronous:
+                    function = partial(async_to_sync(run_coroutine), step.task, function)
+                returned = run_to_its_end(function, job)
             refuse_open_transactions(before)
             outcome: Outcome
             match returned:
@@ -298,7 +295,7 @@ class Executor:
                 self._go_on(job)
             return outcome, None
         except BaseException as error:
-            _leave_to_the_person(error)
+            leave_to_the_person(error)
             drop_open_transactions(before)
             return self._failed(error, step.task.retry), error
 
@@ -310,13 +307,13 @@ class Executor:
 
     def _failed(self, error: BaseException, retry: RetryPolicy) -> Failed:
         if isinstance(error, Retry):
-            return Failed(_line(error), delay_seconds=error.delay_seconds)
+            return Failed(line_of(error), delay_seconds=error.delay_seconds)
         may_retry = not isinstance(error, (Abort, LeaseLost))
         if may_retry and retry.on:
             may_retry = any(_is_a(error, path) for path in retry.on)
         if may_retry and retry.not_on:
             may_retry = not any(_is_a(error, path) for path in retry.not_on)
-        return Failed(_line(error), may_retry=may_retry)
+        return Failed(line_of(error), may_retry=may_retry)
 
     def _settle(
         self, job: Job, step: _Step, outcome: Outcome, error: BaseException | None, began: float
@@ -334,7 +331,7 @@ class Executor:
                 job.workspace = decode_workspace(job.recorded_workspace)  # For the hooks to go on from.
             hooks_failed += self._call_hook("failure_hook", step.workflow.failure_hook, job, error)
         hooks_failed += self._call_hook("post_task_hook", step.workflow.post_task_hook, job)
-        text = None if error is None else _traceback(error)
+        text = None if error is None else traceback_of(error)
         if job.call is not None and transition.finished:
             hooks_failed += self._call_hooks_of_call(job, transition, text)
         if signals.post_execute.receivers:
@@ -397,7 +394,7 @@ class Executor:
         """Call a hook that follows a task; return the text of its own error, which changes nothing else."""
         if path is None:
             return ""
-        return self._tell(f"{kind}={path}", job, lambda: _await(import_string(path), job, *args))
+        return self._tell(f"{kind}={path}", job, lambda: run_to_its_end(import_string(path), job, *args))
 
     def _call_hooks_of_call(self, job: Job, transition: Transition, error: str | None) -> str:
         """Tell those whom a call names that it has ended; return the text of their own errors."""
@@ -409,7 +406,7 @@ class Executor:
             return ""
         ended = results.at_its_end(job, error)
         return "".join(
-            self._tell(f"hook={path}", job, lambda path: _await(calls.resolve(path), ended), path)
+            self._tell(f"hook={path}", job, lambda path: run_to_its_end(calls.resolve(path), ended), path)
             for path in paths
         )
 
@@ -421,10 +418,10 @@ class Executor:
             refuse_open_transactions(before)
             return ""
         except BaseException as error:
-            _leave_to_the_person(error)
+            leave_to_the_person(error)
             drop_open_transactions(before)
             logger.exception("Hook failed: job=%s name=%s %s", job.id, job.name, what)
-            return f"\n{what.replace('=', ' ')} failed:\n{_traceback(error)}"
+            return f"\n{what.replace('=', ' ')} failed:\n{traceback_of(error)}"
 
     def _save(self, job: Job) -> None:
         """Write what a running task has so far; `Job.save()` comes here."""
@@ -437,80 +434,14 @@ class Executor:
         job.recorded_workspace = text
 
 
-def _imported(job: Job) -> Callable[[Job], Any]:
-    """Return the function of the job's present task. Raises TaskUnavailable when there is none."""
-    try:
-        function: Callable[[Job], Any] = import_string(job.next_task)
-    except BaseException as error:  # A module may even exit.
-        _leave_to_the_person(error)
-        raise TaskUnavailable(
-            f"the task {job.next_task!r} of job {job.name!r} does not import: {_line(error)}"
-        ) from error
-    if not callable(function):
-        raise TaskUnavailable(f"the task {job.next_task!r} of job {job.name!r} is not callable")
-    return function
-
-
-def _called(job: Job) -> tuple[Callable[[Job], Any], calls.Via | None]:
-    """Return a task that calls the function of a signed call and keeps what it returns."""
-    try:
-        function = calls.resolve(job.next_task)
-    except BaseException as error:
-        _leave_to_the_person(error)
-        raise TaskUnavailable(f"the function {job.next_task!r} does not import: {_line(error)}") from error
-    assert job.call is not None
-    given, via = calls.read(job.call), None
-    args, kwargs = given.args, given.kwargs
-    if given.via is not None:
-        path, _ = given.via
-        try:
-            via = import_string(path)(job, function, given)
-        except BaseException as error:
-            _leave_to_the_person(error)
-            raise TaskUnavailable(f"{path} cannot run {job.next_task!r}: {_line(error)}") from error
-        function, args, kwargs = via.function, [], {}
-    if not callable(function):
-        raise TaskUnavailable(f"the function {job.next_task!r} is not callable")
-
-    def call(job: Job) -> Any:
-        return _kept(job, _await(function, *args, **kwargs), given.typed)
-
-    async def call_async(job: Job) -> Any:
-        return _kept(job, await function(*args, **kwargs), given.typed)
-
-    return call_async if inspect.iscoroutinefunction(function) else call, via
-
-
-def _kept(job: Job, returned: Any, typed: bool) -> Any:
-    """Pass directives on, and keep anything else as the result."""
-    if isinstance(returned, Snooze) or (isinstance(returned, Finish) and not typed):
-        return returned
-    value = returned.result if isinstance(returned, Finish) else returned
-    try:
-        job.result = encode(value, "result") if typed else value
-    except NotEncodable as error:
-        raise WorkspaceError(str(error)) from error
-    return Finish() if isinstance(returned, Finish) else None
-
-
 def _refused(job: Job, error: Exception, began: float) -> Attempt:
     """Fail a call whose row cannot be used: nothing of it is, and no attempt will be better."""
-    transition = decide(job, Failed(_line(error), may_retry=False), (), RetryPolicy(), 0.0)
+    transition = decide(job, Failed(line_of(error), may_retry=False), (), RetryPolicy(), 0.0)
     seconds = time.monotonic() - began
     transition.run = Run(
-        job.next_task, job.position, job.attempt, "failed", began, seconds, error=_line(error)
+        job.next_task, job.position, job.attempt, "failed", began, seconds, error=line_of(error)
     )
     return Attempt(job, transition, seconds, error)
-
-
-def _await(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function, plain or `async def`, and return what it returns in the end."""
-    returned = function(*args, **kwargs)
-    return async_to_sync(_awaited)(returned) if inspect.iscoroutine(returned) else returned
-
-
-async def _awaited(coroutine: Any) -> Any:
-    return await coroutine
 
 
 def _dropped(job: Job, seconds: float, error: BaseException | None = None) -> Attempt:
@@ -523,70 +454,5 @@ def _is_a(error: BaseException, path: str) -> bool:
     try:
         return isinstance(error, import_string(path if "." in path else f"builtins.{path}"))
     except Exception as fault:
-        logger.error("Retry policy: %r is no exception class: %s", path, _line(fault))
+        logger.error("Retry policy: %r is no exception class: %s", path, line_of(fault))
         return False
-
-
-def _leave_to_the_person(error: BaseException) -> None:
-    """Let Ctrl-C through where no worker handles it: in a test that runs jobs itself."""
-    if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        raise error
-
-
-# Time limits.
-
-
-async def _run_coroutine(step: _Step, job: Job) -> Any:
-    """Run an `async def` task, cancelled and with TaskTimeout raised after its time."""
-    limit = asyncio.timeout(step.task.timeout_seconds)
-    try:
-        async with limit:
-            return await step.function(job)
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise _timeout(step.task) from error
-
-
-def _timeout(task: Task) -> TaskTimeout:
-    return TaskTimeout(f"{task.path} ran longer than its timeout_seconds, {task.timeout_seconds:g}")
-
-
-@contextmanager
-def _time_limit(task: Task) -> Iterator[None]:
-    """Raise TaskTimeout in the block after the task's time; in the main thread only.
-
-    A thread cannot be interrupted: there the keeper reports the task as stuck.
-    """
-    seconds = task.timeout_seconds
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(signum: int, frame: Any) -> None:
-        raise _timeout(task)
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-# Texts.
-
-
-def _line(error: BaseException) -> str:
-    """Return an error in one line, even one whose `__str__` raises."""
-    text = traceback.format_exception_only(error)[-1].strip()
-    return printable(text)[:ERROR_CHARS_MAX]
-
-
-def _traceback(error: BaseException) -> str:
-    """Return an error's traceback, its beginning cut where it is very long."""
-    text = printable("".join(traceback.format_exception(error)))
-    if len(text) <= TRACEBACK_CHARS_MAX:
-        return text
-    return f"[{len(text) - TRACEBACK_CHARS_MAX:,} characters cut]\n" + text[-TRACEBACK_CHARS_MAX:]

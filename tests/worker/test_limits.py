@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import time
 from contextlib import contextmanager
 
 import pytest
 from django.db import connections
 
-from django_dbq import Job
+from django_dbq import Job, TaskTimeout
+from django_dbq.engine.workflow import Task
 from django_dbq.store import get_store
+from django_dbq.worker.limits import time_limit
 from tests.conftest import wait_until
 from tests.worker.conftest import ASLEEP, children
 
@@ -221,3 +224,16 @@ def test_an_attempt_that_has_lost_its_job_does_not_end_the_later_one_beside_it(o
     (one_bench.folder / "go-on-2").touch()
     one_bench.wait_for(job)
     assert one_bench.runs(job, "claim", "outcome") == [(1, "lost"), (2, "done")]
+
+
+def test_a_limit_within_a_limit_leaves_the_outer_one_running():
+    def ended(seconds):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+
+    outer, inner = (Task("app.tasks.one", timeout_seconds=limit) for limit in (0.3, 60))
+    with pytest.raises(TaskTimeout, match=r"0\.3"), time_limit(outer):
+        with time_limit(inner):
+            ended(0.05)
+        ended(10)

@@ -1,0 +1,83 @@
+"""What a task or a signed call stands for: a function that takes the job."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.utils.module_loading import import_string
+
+from django_dbq import calls
+from django_dbq.engine.arguments import NotEncodable, encode
+from django_dbq.engine.directives import Finish, Snooze
+from django_dbq.exceptions import TaskUnavailable, WorkspaceError
+from django_dbq.models import Job
+from django_dbq.worker.errors import leave_to_the_person, line_of
+
+
+def imported(job: Job) -> Callable[[Job], Any]:
+    """Return the function of the job's present task. Raises TaskUnavailable when there is none."""
+    try:
+        function: Callable[[Job], Any] = import_string(job.next_task)
+    except BaseException as error:  # A module may even exit.
+        leave_to_the_person(error)
+        raise TaskUnavailable(
+            f"the task {job.next_task!r} of job {job.name!r} does not import: {line_of(error)}"
+        ) from error
+    if not callable(function):
+        raise TaskUnavailable(f"the task {job.next_task!r} of job {job.name!r} is not callable")
+    return function
+
+
+def called(job: Job) -> tuple[Callable[[Job], Any], calls.Via | None]:
+    """Return a task that calls the function of a signed call and keeps what it returns."""
+    try:
+        function = calls.resolve(job.next_task)
+    except BaseException as error:
+        leave_to_the_person(error)
+        raise TaskUnavailable(f"the function {job.next_task!r} does not import: {line_of(error)}") from error
+    assert job.call is not None
+    given, via = calls.read(job.call), None
+    args, kwargs = given.args, given.kwargs
+    if given.via is not None:
+        path, _ = given.via
+        try:
+            via = import_string(path)(job, function, given)
+        except BaseException as error:
+            leave_to_the_person(error)
+            raise TaskUnavailable(f"{path} cannot run {job.next_task!r}: {line_of(error)}") from error
+        function, args, kwargs = via.function, [], {}
+    if not callable(function):
+        raise TaskUnavailable(f"the function {job.next_task!r} is not callable")
+
+    def call(job: Job) -> Any:
+        return _kept(job, run_to_its_end(function, *args, **kwargs), given.typed)
+
+    async def call_async(job: Job) -> Any:
+        return _kept(job, await function(*args, **kwargs), given.typed)
+
+    return call_async if inspect.iscoroutinefunction(function) else call, via
+
+
+def _kept(job: Job, returned: Any, typed: bool) -> Any:
+    """Pass directives on, and keep anything else as the result."""
+    if isinstance(returned, Snooze) or (isinstance(returned, Finish) and not typed):
+        return returned
+    value = returned.result if isinstance(returned, Finish) else returned
+    try:
+        job.result = encode(value, "result") if typed else value
+    except NotEncodable as error:
+        raise WorkspaceError(str(error)) from error
+    return Finish() if isinstance(returned, Finish) else None
+
+
+def run_to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function, plain or `async def`, and return what it returns in the end."""
+    returned = function(*args, **kwargs)
+    return async_to_sync(_awaited)(returned) if inspect.iscoroutine(returned) else returned
+
+
+async def _awaited(coroutine: Any) -> Any:
+    return await coroutine
