@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -108,13 +109,15 @@ class WorkerProcessAdmin(ReadOnly):
             lease_until__isnull=False, state__in=HELD_STATES, claimed_by=models.OuterRef("name")
         ).order_by()
         number = held.values("claimed_by").annotate(n=models.Count("pk")).values("n")
-        now = models.Value(get_store(router.db_for_read(WorkerProcess)).clock(), models.DateTimeField())
+        now = get_store(router.db_for_read(WorkerProcess)).clock()
+        since = now - datetime.timedelta(seconds=conf.options().LEASE_SECONDS)
+        alive = models.ExpressionWrapper(models.Q(seen__gte=since), models.BooleanField())
         workers = super().get_queryset(request)
-        return workers.annotate(held=models.Subquery(number), asked=now)  # type: ignore[no-any-return]
+        return workers.annotate(held=models.Subquery(number), alive=alive)  # type: ignore[no-any-return]
 
     @admin.display(description="alive", boolean=True)
     def shown_alive(self, worker: Any) -> bool:
-        return bool((worker.asked - worker.seen).total_seconds() <= conf.options().LEASE_SECONDS)
+        return bool(worker.alive)
 
     @admin.display(description="queues")
     def shown_queues(self, worker: WorkerProcess) -> str:

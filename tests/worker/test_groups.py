@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from django_dbq import Job, TaskRun, schedule
 from django_dbq.models import Group
@@ -48,8 +48,10 @@ def test_of_many_small_groups_every_final_job_runs(one_bench):
     """Where two workers end the last two jobs of a group at once, one of them wakes the final one."""
     with transaction.atomic():
         finals = [a_group(f"group {number}", 4) for number in range(50)]
+    # MariaDB may skip a row that another statement has locked in passing: there the next poll is the truth.
+    dbq = {} if connection.vendor == "mysql" else ASLEEP
     for _ in range(4):
-        one_bench.worker(dbq=ASLEEP)
+        one_bench.worker(dbq=dbq)
     for final in finals:
         one_bench.wait_for(final)
         assert_last(final, 4)
