@@ -97,3 +97,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DBQ = json.loads(os.environ.get("TEST_DBQ", "{}"))
 Q_CLUSTER = json.loads(os.environ.get("TEST_Q_CLUSTER", "{}"))
 DATABASE_ROUTERS = json.loads(os.environ.get("TEST_ROUTERS", "[]"))
+
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
