@@ -76,6 +76,17 @@ class Fired:
     failed: list[Schedule] = field(default_factory=list)  # With the error; perhaps disabled now.
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What there may be for upkeep to do, and which queues are paused."""
+
+    paused: frozenset[str]
+    schedules_due: bool = True
+    unstaged: bool = True
+    waiting: bool = True
+    expired: bool = True
+
+
 def urgency(job: Job) -> tuple[int, datetime.datetime, Any]:
     """Return what jobs of a claim are ordered by: priority high to low, due time, id."""
     return -job.priority, job.run_after or job.created, job.id
@@ -468,6 +479,10 @@ class Store(ABC):
 
     # Queues.
 
+    def news(self) -> News:
+        """Tell what there may be for upkeep to do; a store that cannot say so cheaply says everything."""
+        return News(self.paused())
+
     def paused(self) -> frozenset[str]:
         """Return the names of the queues from which nothing is to be claimed."""
         return frozenset(PausedQueue.objects.using(self.using).values_list("name", flat=True).order_by())
@@ -489,7 +504,8 @@ class Store(ABC):
         """Forget these worker processes, and those that have not been seen for a day."""
         before = self.clock() - datetime.timedelta(seconds=FORGET_SECONDS)
         rows = WorkerProcess.objects.using(self.using)
-        rows.filter(models.Q(name__in=workers) | models.Q(seen__lt=before)).delete()
+        # As one statement: a transaction around it would be two more.
+        rows.filter(models.Q(name__in=workers) | models.Q(seen__lt=before))._raw_delete(self.using)
 
     def write(self) -> AbstractContextManager[Any]:
         """Return a transaction that is going to write."""

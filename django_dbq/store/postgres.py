@@ -216,6 +216,10 @@ class PostgresStore(base.Store):
         spent = [job for job in jobs if job.claimed_by is not None]
         return len(jobs) - len(spent), spent
 
+    def news(self) -> base.News:
+        [(paused, *found)] = self._rows("news", {})
+        return base.News(frozenset(paused), *found)
+
     def expire(self, workers: Collection[str]) -> int:
         return self._run("expire", {"workers": list(workers)})
 

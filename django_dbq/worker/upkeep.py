@@ -57,21 +57,29 @@ class Upkeep:
     def run(self) -> tuple[bool, list[Job]]:
         """Return whether jobs became claimable, and those this worker now has to fail."""
         options = conf.options()
-        self.due_at = time.monotonic() + options.POLL_INTERVAL_SECONDS
-        self.look_at_pauses()
+        began = time.monotonic()
         self._declare()
-        fired = self._fire()
-        staged, woken = self.store.stage(), self.store.wake()
+        # On a slow network each statement counts, and most rounds find nothing to do.
+        news = self.store.news()
+        self.paused, self.resumed = news.paused, False
+        fired = self._fire() if news.schedules_due else Fired()
+        staged = self.store.stage() if news.unstaged else 0
+        woken = self.store.wake() if news.waiting else 0
         self._ended, self.wake_at = set(), float("inf")
         self._trim(options.SAVE_LIMIT)
         # Last: what it answers must reach the keeper, and an error would have all of this run again.
-        ready, spent = self.store.rescue(
-            worker=self.worker,
-            lease_seconds=options.LEASE_SECONDS,
-            lost_attempts_max=options.LOST_ATTEMPTS_MAX,
-        )
+        ready: int = 0
+        spent: list[Job] = []
+        if news.expired:
+            ready, spent = self.store.rescue(
+                worker=self.worker,
+                lease_seconds=options.LEASE_SECONDS,
+                lost_attempts_max=options.LOST_ATTEMPTS_MAX,
+            )
         if ready or spent:
             logger.warning("Rescued: ready=%d failed=%d worker=%s", ready, len(spent), self.worker)
+        # On a slow network it takes long: then half of the time is left for the jobs.
+        self.due_at = max(began + options.POLL_INTERVAL_SECONDS, 2 * time.monotonic() - began)
         if staged >= STAGE_BATCH or woken >= WAKE_BATCH or ready + len(spent) >= RESCUE_BATCH or fired.more:
             self.due_at = time.monotonic()  # A full batch: there may be more.
         return bool(staged or woken or ready or fired.jobs), spent
