@@ -9,17 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from django.apps.registry import Apps
-from django.db import connections, models, transaction
+from django.db import models, transaction
 from django.utils import timezone
 
 from django_dbq import calls
+from django_dbq.compat import importing
 from django_dbq.compat.django_async import remove_old_jobs
 from django_dbq.engine.workflow import SMALLINT_MAX
 from django_dbq.exceptions import CallError, GroupError
 from django_dbq.models import Group, Job
 from django_dbq.store import get_store
-
-BATCH = 1_000
 
 # What stands here for a function of django-async's own.
 OURS = {"async.api.remove_old_jobs": f"{remove_old_jobs.__module__}.{remove_old_jobs.__qualname__}"}
@@ -97,28 +96,25 @@ class Found:
     by_function: Counter[str] = field(default_factory=Counter)
     groups: int = 0
     errors: int = 0  # Failures so far, of all these jobs.
-    refused: list[str] = field(default_factory=list)  # Row and reason.
+    refused: list[str] = field(default_factory=list)  # Row and reason: nothing is moved then.
+    left: tuple[str, ...] = ()  # It is all or nothing.
 
     def lines(self) -> Iterator[str]:
         """Yield what people are told."""
-        yield f"jobs={self.by_function.total()}"
-        for name, number in sorted(self.by_function.items()):
-            yield f"  {name} {number}"
+        yield from importing.counted("jobs", self.by_function)
         yield f"groups={self.groups} earlier errors={self.errors} refused={len(self.refused)}"
 
 
 def missing_tables(using: str) -> list[str]:
     """Return which of django-async's tables a database does not have."""
-    there = connections[using].introspection.table_names()
-    return [
-        name for model in (AsyncJob, AsyncGroup, AsyncError) if (name := model._meta.db_table) not in there
-    ]
+    tables = (AsyncJob, AsyncGroup, AsyncError)
+    return [model._meta.db_table for model in tables if not importing.has_table(model, using)]
 
 
 def look(using: str) -> Found:
     """Look at everything that has not run and was not cancelled; write nothing."""
     found = Found()
-    for rows in _pages(_waiting(using)):
+    for rows in importing.pages(_waiting(using)):
         for row in rows:
             try:
                 found.by_function[_job(row).name] += 1
@@ -137,7 +133,7 @@ def look(using: str) -> Found:
     return found
 
 
-def move(using: str) -> str:
+def move(using: str) -> importing.Moved:
     """Create a job for each that waits and mark its row cancelled, in one transaction; tell of it.
 
     Raises CallError or GroupError for what `look` would refuse; nothing is written then.
@@ -149,7 +145,7 @@ def move(using: str) -> str:
         for group in groups.values():
             group.save(using=using)
         finals: dict[int | None, Job | None] = {old.final_id: None for old in olds}
-        for rows in _pages(_waiting(using).select_for_update()):
+        for rows in importing.pages(_waiting(using).select_for_update()):
             jobs = [_job(row) for row in rows]
             for row, job in zip(rows, jobs, strict=True):
                 job.group = groups.get(row.group_id)
@@ -162,19 +158,11 @@ def move(using: str) -> str:
         for old in olds:
             if (final := finals[old.final_id]) is not None:
                 groups[old.pk].on_completion(final)
-    return f"jobs={moved} groups={len(groups)}; their rows in async_job are now cancelled"
+    return importing.Moved(f"jobs={moved} groups={len(groups)}; their rows in async_job are now cancelled")
 
 
 def _waiting(using: str) -> models.QuerySet[AsyncJob]:
     return AsyncJob.objects.using(using).filter(executed__isnull=True, cancelled__isnull=True)
-
-
-def _pages(jobs: models.QuerySet[AsyncJob]) -> Iterator[list[AsyncJob]]:
-    """Yield jobs in the order of their ids, not all at once."""
-    last = None
-    while page := list((jobs if last is None else jobs.filter(pk__gt=last)).order_by("pk")[:BATCH]):
-        yield page
-        last = page[-1].pk
 
 
 def _groups(using: str) -> models.QuerySet[AsyncGroup]:

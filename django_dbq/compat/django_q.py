@@ -119,7 +119,7 @@ def _text(what: str, value: Any) -> str | None:
 
 
 def fetch(task_id: str | uuid.UUID, wait: float = 0, cached: Any = False) -> Task | None:
-    """Return the task with this id or name once it has ended, else None.
+    """Return the task with this id or name once it has ended, else None; a cancelled one is None at once.
 
     Waits for that `wait` milliseconds at most; -1: without end. `cached` means nothing
     here. Raises DBQError where it would wait within an atomic block.
@@ -132,7 +132,7 @@ def fetch(task_id: str | uuid.UUID, wait: float = 0, cached: Any = False) -> Tas
             return [None] if seen else None  # It was not to be kept.
         seen.append(True)
         task = results.outcome(job)
-        return None if task is None else [task]
+        return [task] if task is not None or job.state == State.CANCELLED else None
 
     found = _wait(look, wait, task_id)
     return found[0] if found else None
@@ -155,13 +155,11 @@ def fetch_group(
     """
     least = 1 if count is None else count
 
-    def look() -> list[Task] | None:
-        tasks = results.of_group(group_id)
-        return tasks if len(tasks) >= least else None
+    def look() -> bool | None:
+        return True if count_group(group_id) >= least else None
 
-    found = _wait(look, -1 if count and not wait else wait)
-    tasks = results.of_group(group_id) if found is None else found
-    return [task for task in tasks if task.success or failures]
+    _wait(look, -1 if count and not wait else wait)
+    return [task for task in results.of_group(group_id) if task.success or failures]
 
 
 def result_group(
@@ -215,22 +213,13 @@ def async_iter(func: Callable[..., Any] | str, args_iter: Iterable[Any], **kwarg
     each: dict[str, Any] = {
         key: options[key] for key in ("timeout", "sync", "cluster", "ack_failure") if key in options
     }
+    each["save"] = True  # The list is made from them.
     items = [item if isinstance(item, tuple) else (item,) for item in args_iter]
     parts = [Job(**_columns(func, item, kwargs, each)) for item in items]
     final_id = uuid7()
 
     def create() -> list[Job]:
-        group = Group(reference=final_id.hex)
-        group.save(using=using)
-        for part in parts:
-            part.group = group
-        if parts:
-            Job.objects.using(using).bulk_create(parts)
-        columns = _columns(results.gather, (group.pk, using), {}, {**options, "timeout": None})
-        final = Job(id=final_id, **columns)
-        final.save(using=using)
-        group.on_completion(final)
-        return [*parts, final]
+        return _create_list(parts, final_id, options, using)
 
     if _is_sync(options):
         run_now(create, using)
@@ -238,6 +227,21 @@ def async_iter(func: Callable[..., Any] | str, args_iter: Iterable[Any], **kwarg
         with get_store(using).write():
             create()
     return final_id.hex
+
+
+def _create_list(parts: list[Job], final_id: uuid.UUID, options: Mapping[str, Any], using: str) -> list[Job]:
+    """Save the calls of a list and the job that gathers their results, whose options these are."""
+    group = Group(reference=final_id.hex)
+    group.save(using=using)
+    for part in parts:
+        part.group = group
+    if parts:
+        Job.objects.using(using).bulk_create(parts)
+    columns = _columns(results.gather, (group.pk, using), {}, {**options, "timeout": None})
+    final = Job(id=final_id, **columns)
+    final.save(using=using)
+    group.on_completion(final)
+    return [*parts, final]
 
 
 def async_chain(
@@ -260,25 +264,34 @@ def async_chain(
     Raises CallError for what no worker could call, before anything is written.
     """
     label = group or uuid7().hex
-    ids_and_columns = []
-    for item in chain:
-        func, args, kwargs = _link(item)
-        options, kwargs = _split(kwargs)
-        shared = {"group": label, **({} if sync is None else {"sync": sync})}
-        more = {"end_hook": None if hook is None else calls.path_of(hook)}
-        call = partial(_columns, func, args, kwargs, {**options, **shared}, **more)
-        ids_and_columns.append((uuid7(), call))
-    if not ids_and_columns:
-        raise CallError("a chain needs at least one call")
-    (first_id, first), *others = ids_and_columns
-    then = [calls.link(columns(), job_id, passes=pass_result) for job_id, columns in others]
-    job = Job(id=first_id, **first(then=then))
+    shared = {"group": label, **({} if sync is None else {"sync": sync})}
+    first, *others = _links(chain, shared, end_hook=None if hook is None else calls.path_of(hook))
+    job_id = uuid7()
+    then = [calls.link(columns(), uuid7(), passes=pass_result) for columns in others]
+    job = Job(id=job_id, **first(then=then))
     using = router.db_for_write(Job)
     if settings_of().sync if sync is None else sync:
         run_now(lambda: [_saved(job, using)], using)
     else:
         job.save(using=using)
     return label
+
+
+def _links(
+    chain: Iterable[Any], shared: Mapping[str, Any], **more: Any
+) -> list[Callable[..., dict[str, Any]]]:
+    """Return of each link what makes the columns of its job; `shared` are options of all of them.
+
+    Raises CallError for a chain without links, and for what is none.
+    """
+    made: list[Callable[..., dict[str, Any]]] = []
+    for item in chain:
+        func, args, kwargs = _link(item)
+        options, kwargs = _split(kwargs)
+        made.append(partial(_columns, func, args, kwargs, {**options, **shared}, **more))
+    if not made:
+        raise CallError("a chain needs at least one call")
+    return made
 
 
 def _link(item: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -297,7 +310,7 @@ def _option(name: str) -> Any:
     """Return the property of an AsyncTask that reads and sets one option."""
 
     def held(task: AsyncTask) -> dict[str, Any]:
-        found: dict[str, Any] = task.kwargs.get("q_options", task.kwargs)
+        found: dict[str, Any] = task.kwargs.get("q_options") or task.kwargs
         return found
 
     def read(task: AsyncTask) -> Any:
@@ -437,20 +450,25 @@ class Chain:
         return None if tasks is None else [task.result for task in tasks]
 
     def fetch(self, failures: bool = True, wait: float = 0) -> list[Task] | None:
-        """Return the ended tasks in order, once the chain is through or has failed.
+        """Return the ended tasks in order, once the chain is through, has failed or was cancelled.
 
         Waits for that `wait` milliseconds at most; 0: without end. None before `run()`.
         """
         if not self.started:
             return None
 
+        using = router.db_for_write(Job)  # A replica may not know of its first link yet.
+
         def look() -> list[Task] | None:
-            tasks = results.of_group(self.group)
-            over = len(tasks) >= self.length() or any(not task.success for task in tasks)
+            # Asked first: each link is created before the one before it has ended. What
+            # is not saved is never counted.
+            over = not results.goes_on(self.group, using)
+            tasks = results.of_group(self.group, using)
+            over = over or len(tasks) >= self.length() or any(not task.success for task in tasks)
             return tasks if over else None
 
         found = _wait(look, wait or -1)
-        tasks = results.of_group(self.group) if found is None else found
+        tasks = results.of_group(self.group, using) if found is None else found
         return [task for task in tasks if task.success or failures]
 
     def current(self) -> int | None:
@@ -484,14 +502,20 @@ def schedule(func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Sched
 
     Of `kwargs` these are the schedule's: name, hook, schedule_type (Schedule.DAILY, or
     the letter of the original), minutes, repeats, next_run, cron, cluster and
-    intended_date_kwarg, the argument that is given the time the call was due. The
-    others, and `args`, are the function's.
+    intended_date_kwarg, the argument that is given the time the call was due; and these
+    are options of each call, as in `async_task`: timeout, save, ack_failure and
+    q_options. The others, and `args`, are the function's.
 
     Raises IntegrityError for a name that another schedule has, ScheduleError or
     CallError for what could not be fired.
     """
     own = {key: kwargs.pop(key) for key in _OF_SCHEDULE if key in kwargs}
-    made = unsaved_schedule(func, args, kwargs, {}, **own)
+    options, kwargs = _split(kwargs)
+    for key in ("group", "task_name"):
+        if options.get(key):
+            raise CallError(f"{key} is no option of a schedule: the group of its calls is its name")
+    own = {**{key: options.pop(key) for key in ("hook", "cluster") if key in options}, **own}
+    made = unsaved_schedule(func, args, kwargs, options, **own)
     using = router.db_for_write(Schedule)
     if made.name and Schedule.objects.using(using).filter(name=made.name).exists():
         raise IntegrityError(f"there is a schedule named {made.name!r} already")
@@ -525,8 +549,6 @@ def unsaved_schedule(
     kind = _TYPES.get(schedule_type, schedule_type)
     settings = settings_of(cluster)
     execution = _execution({**options, "hook": hook, "cluster": cluster, "sync": False})
-    if "hook" in execution:
-        execution["hook"] = calls.path_of(execution["hook"])
     return Schedule.of_call(
         func,
         tuple(args),

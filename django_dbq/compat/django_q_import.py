@@ -1,19 +1,26 @@
-"""Moves the schedules of django-q and django-q2 over to this engine; manage.py import_jobs calls it."""
+"""Moves the schedules and queued tasks of django-q and django-q2 over; manage.py import_jobs calls it."""
 
 from __future__ import annotations
 
 import ast
-from collections import Counter
-from collections.abc import Iterator
+import datetime
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from django.apps.registry import Apps
-from django.db import DatabaseError, connections, models, transaction
+from django.db import DatabaseError, models, transaction
+from django.utils import timezone
 
-from django_dbq.compat.django_q import _split, unsaved_schedule
-from django_dbq.exceptions import CallError, ScheduleError
-from django_dbq.models import Schedule
+from django_dbq import calls
+from django_dbq.compat import django_q_packages as packages
+from django_dbq.compat import importing
+from django_dbq.compat.django_q import _columns, _create_list, _link, _links, _split, unsaved_schedule
+from django_dbq.exceptions import CallError, GroupError, ScheduleError
+from django_dbq.models import Job, Schedule
 from django_dbq.store import get_store
 
 _apps = Apps()  # Of these models' own: the project may have removed the app.
@@ -56,9 +63,12 @@ class QSchedule(models.Model):
 
 
 class QTask(models.Model):
-    """A task of django-q that waits: a pickle, which is not read."""
+    """A task of django-q that waits: a pickle, signed."""
 
     id = models.AutoField(primary_key=True)
+    key = models.CharField(max_length=100)  # The cluster's name.
+    payload = models.TextField()
+    lock = models.DateTimeField(null=True)  # In the future: some cluster's until then.
 
     objects: ClassVar[models.Manager[QTask]] = models.Manager()
 
@@ -73,30 +83,36 @@ class QTask(models.Model):
 
 
 @dataclass(slots=True)
+class Queue:
+    """What becomes of the queued tasks."""
+
+    by_function: Counter[str] = field(default_factory=Counter)
+    left: list[str] = field(default_factory=list)  # Row, or rows, and reason.
+
+
+@dataclass(slots=True)
 class Found:
     """What there is to move, and what cannot be."""
 
     by_function: Counter[str] = field(default_factory=Counter)
-    queued: int = 0
-    refused: list[str] = field(default_factory=list)  # Row and reason.
+    refused: list[str] = field(default_factory=list)  # Row and reason: nothing is moved then.
+    queue: Queue = field(default_factory=Queue)
+
+    @property
+    def left(self) -> list[str]:
+        """Return what stays when the others are moved."""
+        return self.queue.left
 
     def lines(self) -> Iterator[str]:
         """Yield what people are told."""
-        yield f"schedules={self.by_function.total()}"
-        for name, number in sorted(self.by_function.items()):
-            yield f"  {name} {number}"
+        yield from importing.counted("schedules", self.by_function)
+        yield from importing.counted("queued tasks", self.queue.by_function)
         yield f"refused={len(self.refused)}"
-        if self.queued:
-            yield (
-                f"{self.queued} tasks wait in django_q_ormq. They are pickles, and to read one is to run"
-                " what stands in it: let a qcluster of the old package run them before you stop it."
-            )
 
 
 def missing_tables(using: str) -> list[str]:
     """Return which of django-q's tables a database does not have."""
-    name = QSchedule._meta.db_table
-    return [] if name in connections[using].introspection.table_names() else [name]
+    return [] if importing.has_table(QSchedule, using) else [QSchedule._meta.db_table]
 
 
 def look(using: str) -> Found:
@@ -113,15 +129,16 @@ def look(using: str) -> Found:
             found.by_function[made.path] += 1
         except (CallError, ScheduleError) as error:
             found.refused.append(f"{row} ({row.func}): {error}")
-    if QTask._meta.db_table in connections[using].introspection.table_names():
-        found.queued = QTask.objects.using(using).count()
+    found.queue = _take_queue(using, write=False)
     return found
 
 
-def move(using: str) -> str:
-    """Create a schedule for each and set the old one's `repeats` to 0, in one transaction; tell of it.
+def move(using: str) -> importing.Moved:
+    """Create a schedule for each and set the old one's `repeats` to 0; then take the queued tasks over.
 
-    Raises CallError or ScheduleError for what `look` would refuse; nothing is written then.
+    The schedules go in one transaction, each batch of tasks in one of its own, with which
+    their rows are deleted. Raises CallError or ScheduleError for what `look` would refuse;
+    nothing is written then.
     """
     with get_store(using).write():
         rows = _rows(using, lock=True)
@@ -129,7 +146,12 @@ def move(using: str) -> str:
             _schedule(row).save(using=using)
         taken = QSchedule.objects.using(using).filter(pk__in=[row.pk for row in rows])
         taken.update(repeats=0)
-    return f"schedules={len(rows)}; their rows in django_q_schedule have repeats=0 now"
+    queue = _take_queue(using, write=True)
+    return importing.Moved(
+        f"schedules={len(rows)} queued tasks={queue.by_function.total()}; in django_q_schedule they have"
+        " repeats=0 now, and from django_q_ormq they are gone",
+        queue.left,
+    )
 
 
 def _rows(using: str, lock: bool = False) -> list[QSchedule]:
@@ -204,3 +226,169 @@ def _literal(column: str, text: str) -> Any:
         return ast.literal_eval(text.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError) as error:
         raise CallError(f"its {column} cannot be read: {text!r:.200}") from error
+
+
+# Queued tasks.
+
+
+def _take_queue(using: str, *, write: bool) -> Queue:
+    """Create the jobs of the queued tasks, in place of their rows; without `write`, tell what would be."""
+    queue = Queue()
+    if not importing.has_table(QTask, using):
+        return queue  # Its broker was another.
+    now = timezone.now()
+    lists: dict[str, list[int]] = defaultdict(list)
+    for page in importing.pages(_free(using, now).only("pk")):
+        with _writing(using, write):
+            _take(_locked(using, now, [row.pk for row in page], write), lists, queue, using, write)
+    for label, pks in lists.items():
+        try:
+            with _writing(using, write):
+                rows = [
+                    row
+                    for start in range(0, len(pks), importing.BATCH)
+                    for row in _locked(using, now, pks[start : start + importing.BATCH], write)
+                ]
+                _take_list(label, rows, queue, using, write)
+        except (CallError, GroupError) as error:
+            queue.left.append(f"the {len(pks)} calls of async_iter {label!r}: {error}")
+    queue.left.extend(_held(using, now))
+    return queue
+
+
+def _free(using: str, now: datetime.datetime) -> models.QuerySet[QTask]:
+    """Return what a cluster would claim now. It moves the lock ahead of what it does claim."""
+    return QTask.objects.using(using).filter(lock__lt=now)
+
+
+def _writing(using: str, write: bool) -> Any:
+    return get_store(using).write() if write else nullcontext()
+
+
+def _locked(using: str, now: datetime.datetime, pks: Sequence[int], write: bool) -> models.QuerySet[QTask]:
+    """Return these rows, without those that have been claimed or taken meanwhile."""
+    rows = _free(using, now).filter(pk__in=pks).order_by("pk")
+    return rows.select_for_update() if write else rows
+
+
+def _held(using: str, now: datetime.datetime) -> Iterator[str]:
+    held = QTask.objects.using(using).filter(lock__gte=now)
+    found = held.aggregate(number=models.Count("pk"), until=models.Max("lock"))
+    if found["number"]:
+        yield (
+            f"{found['number']} rows of django_q_ormq are locked: a cluster runs them, or was killed while it"
+            " did, or they failed and wait to be tried again. Stop every qcluster, and run again after"
+            f" {found['until'].isoformat(' ', 'seconds')}."
+        )
+    if number := QTask.objects.using(using).filter(lock=None).count():
+        yield f"{number} rows of django_q_ormq: their lock is NULL, with which no cluster would run them"
+
+
+def _take(rows: Iterable[QTask], lists: dict[str, list[int]], queue: Queue, using: str, write: bool) -> None:
+    """Create the job of each row and delete the row; put those of an async_iter into `lists` instead."""
+    found: dict[uuid.UUID, tuple[QTask, Job]] = {}
+    for row in rows:
+        task: dict[str, Any] = {}
+        try:
+            task = packages.read(row.payload)
+            if task.get("iter_count"):
+                lists[str(task.get("group"))].append(row.pk)
+                continue
+            job = _job(row, task)
+            if job.pk in found:
+                raise CallError(f"{found[job.pk][0]} has its id too")
+            found[job.pk] = row, job
+        except CallError as error:
+            queue.left.append(f"{_named(row, task)}: {error}")
+    for pk in Job.objects.using(using).filter(pk__in=list(found)).values_list("pk", flat=True):
+        row, job = found.pop(pk)
+        queue.left.append(f"{row} ({job.name}): there is a job with its id, {pk.hex}, here already")
+    queue.by_function.update(job.name for _, job in found.values())
+    if write:
+        Job.objects.using(using).bulk_create([job for _, job in found.values()])
+        _delete(using, [row for row, _ in found.values()])
+
+
+def _take_list(label: str, rows: list[QTask], queue: Queue, using: str, write: bool) -> None:
+    """Create the jobs of an async_iter, and the one under whose id its results will be; delete the rows.
+
+    Raises CallError or GroupError where that cannot be, with nothing written.
+    """
+    if not rows:
+        return  # Claimed or taken meanwhile.
+    final_id = _id(label)
+    tasks = [packages.read(row.payload) for row in rows]
+    if any(task.get("iter_count") != len(rows) for task in tasks):
+        raise CallError(
+            f"it had {tasks[0].get('iter_count')!r}, and the results of the others are in django-q's cache"
+        )
+    if Job.objects.using(using).filter(pk=final_id).exists():
+        raise CallError("there is a job with its id here already")
+    parts = []
+    for number, (row, task) in enumerate(zip(rows, tasks, strict=True), start=1):
+        try:
+            part = _job(row, {**task, "group": None, "save": None}, _after(final_id, number))
+        except CallError as error:
+            raise CallError(f"{_named(row, task)}: {error}") from error
+        parts.append(part)
+    options = {"cluster": rows[0].key, "save": tasks[0].get("save")}
+    if write:
+        _create_list(parts, final_id, options, using)
+        _delete(using, rows)
+    queue.by_function.update(part.name for part in parts)
+
+
+def _delete(using: str, rows: list[QTask]) -> None:
+    QTask.objects.using(using).filter(pk__in=[row.pk for row in rows]).delete()
+
+
+def _named(row: QTask, task: dict[str, Any]) -> str:
+    func = packages.path_of(task.get("func"))
+    return f"{row} ({func})" if isinstance(func, str) else str(row)
+
+
+def _job(row: QTask, task: dict[str, Any], job_id: uuid.UUID | None = None) -> Job:
+    """Return a queued task as a job, not saved. Raises CallError for what no worker could call."""
+    job_id = job_id or _id(task.get("id"))
+    func, args, kwargs = _link((task.get("func"), task.get("args"), task.get("kwargs")))
+    group = task.get("group")
+    shared = {"cluster": row.key, "group": None if group is None else str(group)}
+    options = {key: task.get(key) for key in ("timeout", "save", "ack_failure")}
+    options |= {"hook": packages.path_of(task.get("hook")), "task_name": task.get("name"), **shared}
+    chain = task.get("chain") or []
+    try:
+        following = _links([_plain_link(item) for item in chain], shared) if chain else []
+        # Their ids follow that of the first one: results of a group are in the order of ids.
+        then = [
+            calls.link(columns(), _after(job_id, number), passes=False)
+            for number, columns in enumerate(following, start=1)
+        ]
+    except CallError as error:
+        raise CallError(f"of the chain that follows it, {error}") from error
+    return Job(id=job_id, **_columns(_path(func), args, kwargs, options, then=then))
+
+
+def _plain_link(item: Any) -> tuple[Any, ...]:
+    """Return a link of a chain with the paths of its functions."""
+    func, args, kwargs = _link(item)
+    options, kwargs = _split(kwargs)
+    hook = packages.path_of(options.get("hook"))
+    return _path(func), args, {**kwargs, "q_options": {**options, "hook": hook}}
+
+
+def _path(func: Any) -> str:
+    path = packages.path_of(func)
+    if not isinstance(path, str):
+        raise CallError(f"its function is no function of a module, but {func!r:.80}")
+    return path
+
+
+def _id(text: Any) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CallError(f"its id is no UUID: {text!r:.80}") from error
+
+
+def _after(job_id: uuid.UUID, number: int) -> uuid.UUID:
+    return uuid.UUID(int=job_id.int + number)

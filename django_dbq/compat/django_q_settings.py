@@ -36,12 +36,14 @@ class Cluster:
     max_attempts: int | None = None  # 0: without end. None: not set.
     ack_failures: bool = False  # True: a task that failed is not tried again.
     catch_up: bool = True  # Of schedules that say nothing: fire every slot that was missed.
-    save_limit: int | None = None  # Below 0: successes are deleted. None: not set.
+    save_limit: int | None = None  # Successes that are kept; below 0: none, 0: all. None: not set.
+    save_limit_per: str | None = None  # A key of SAVE_LIMIT_PER.
     sync: bool = False  # async_task() runs the function at once, in the caller.
     time_zone: str | None = None  # Of schedules that say nothing.
 
 
-KEPT = 'DBQ["SAVE_LIMIT"] is how many successes of each group, or function, are kept'
+# What the original counts successes by, and the column of a job that has it. None: all together.
+SAVE_LIMIT_PER = {None: None, "group": "label", "func": "name", "name": "title"}
 
 # What has another place here, or none. Each reason is the rest of a sentence.
 MEANINGLESS = {
@@ -54,7 +56,6 @@ MEANINGLESS = {
     "daemonize_workers": "workers are no daemons of multiprocessing, and may start processes",
     "scheduler": "any worker fires schedules; disable a schedule to stop it",
     "label": "the admin names the app as it names every app",
-    "save_limit_per": KEPT,
     "compress": "arguments are JSON in a row, which the database compresses by itself",
     "cache": "results and workers are rows of the database",
     "cached": "a result is kept in the row of its job",
@@ -89,6 +90,12 @@ def default_queue() -> str:
 def default_timeout(queue: str | None = None) -> float | None:
     """Return the seconds that a call may take that says nothing, in this queue. Raises SettingsError."""
     return cluster(queue).timeout
+
+
+def signer_name() -> str:
+    """Return the name with which django-q signs what it queues, in every cluster. Raises SettingsError."""
+    _cluster(None)  # Which raises.
+    return _setting().get("name") or DEFAULT_NAME
 
 
 def clusters() -> list[str]:
@@ -145,6 +152,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "ack_failures": _FLAG,
     "catch_up": _FLAG,
     "save_limit": _WHOLE,
+    "save_limit_per": _TEXT,
     "sync": _FLAG,
     "time_zone": _TEXT,
 }
@@ -183,6 +191,9 @@ def _faults_of_values(where: str, values: dict[str, Any]) -> Iterator[Problem]:
             yield Problem("type", spot, f"must be {_NOUNS[wanted]}, not {value!r}")
         elif key in ("name", "cluster_name") and len(value) > QUEUE_NAME_MAX:
             yield Problem("value", spot, f"is {len(value)} characters long; at most {QUEUE_NAME_MAX}")
+        elif key == "save_limit_per" and value not in SAVE_LIMIT_PER and value:
+            known = ", ".join(repr(name) for name in SAVE_LIMIT_PER)
+            yield Problem("value", spot, f"must be one of {known}, not {value!r}")
         elif wanted in (_WHOLE, _NUMBER):
             least = -1 if key == "save_limit" else 0
             if not least <= value < float("inf"):
@@ -208,8 +219,6 @@ def _warnings(where: str, values: dict[str, Any], known: tuple[str, ...]) -> Ite
     for key, value in values.items():
         if key in MEANINGLESS:
             yield Warning(f"{where}[{key!r}] has no meaning here: {MEANINGLESS[key]}", id="dbq.W101")
-        elif key == "save_limit" and isinstance(value, int) and value > 0:
-            yield Warning(f"{where}['save_limit'] above 0 has no meaning here: {KEPT}", id="dbq.W101")
         elif key == "orm" and value != (using := router.db_for_write(Job)):
             yield Warning(
                 f"{where}['orm'] is {value!r}, but database routers decide where jobs are kept,"

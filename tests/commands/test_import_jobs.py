@@ -181,9 +181,9 @@ def test_a_second_run_finds_nothing(tables):
 
 
 def test_the_order_is_kept_over_more_than_one_page(tables, monkeypatch):
-    from django_dbq.compat import django_async_import
+    from django_dbq.compat import importing
 
-    monkeypatch.setattr(django_async_import, "BATCH", 3)
+    monkeypatch.setattr(importing, "BATCH", 3)
     for number in range(8):
         old(args=[str(number)])
     said("--apply")

@@ -61,3 +61,13 @@ def fail_once():
         Row.objects.create(text="failed")
         raise ValueError("not yet")
     return "at last"
+
+
+class Kept:
+    @staticmethod
+    def double(number):
+        return 2 * number
+
+    @classmethod
+    def name(cls):
+        return cls.__name__

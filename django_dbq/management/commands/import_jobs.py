@@ -41,11 +41,17 @@ class Command(BaseCommand):
                 f"{len(found.refused)} cannot be moved, so nothing was written."
                 " Mend them, or cancel them in their table, and run again."
             )
-        if not options["apply"]:
+        left = found.left
+        if options["apply"]:
+            try:
+                moved = source.move(using)
+            except DBQError as error:
+                raise CommandError(f"Nothing was written: {error}") from error
+            self.stdout.write(f"Moved: {moved.text}")
+            left = moved.left
+        else:
             self.stdout.write("nothing was written; run again with --apply")
-            return
-        try:
-            moved = source.move(using)
-        except DBQError as error:
-            raise CommandError(f"Nothing was written: {error}") from error
-        self.stdout.write(f"Moved: {moved}")
+        for why in left:
+            self.stderr.write(f"  {why}")
+        if left:
+            raise CommandError("What is named above was not taken, and stays where it is.")
