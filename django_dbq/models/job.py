@@ -28,6 +28,8 @@ from django_dbq.exceptions import DBQError, GroupError, WorkspaceError
 
 DEFAULT_DELETE_JOBS_AFTER_HOURS = 24
 LABEL_MAX = 255
+ENQUEUE_BATCH = 5_000  # Jobs of one statement of `enqueue_many`,
+ENQUEUE_BYTES = 4_000_000  # and of their workspaces.
 
 _UNKNOWN = object()
 
@@ -64,6 +66,46 @@ class JobQuerySet(models.QuerySet["Job"]):
             job._remember(job._WATCHED_FIELDS)
         _announce(self.db, jobs)
         return created
+
+    def enqueue_many(
+        self,
+        name: str,
+        workspaces: Iterable[dict[str, Any]],
+        *,
+        queue_name: str | None = None,
+        priority: int | None = None,
+        run_after: datetime.datetime | None = None,
+    ) -> list[uuid.UUID]:
+        """Create a job of this name for each workspace, all or none; return their ids, in order.
+
+        It builds no instance for a job, unless a creation hook or a receiver of `pre_enqueue` is to
+        see it, and takes the workspaces from any iterable, some thousands at a time.
+
+        Raises UnknownJob, and WorkspaceError with the place of the workspace at fault.
+        """
+        from django_dbq.store import get_store
+
+        given = {"queue_name": queue_name, "priority": priority, "run_after": run_after}
+        given = {key: value for key, value in given.items() if value is not None}
+        self._for_write = True
+        store = get_store(self.db)
+        seen = bool(conf.workflow(name).creation_hook or signals.pre_enqueue.receivers)
+        ids: list[uuid.UUID] = []
+        with store.write():
+            if seen:
+                for batch in _batches(Job(name=name, workspace=each, **given) for each in workspaces):
+                    ids += [job.id for job in self.bulk_create(batch)]
+                return ids
+            alike = Job(name=name, **given)
+            alike._make_ready()
+            texts = (
+                encode_workspace({} if each is None else each, f"workspaces[{place}]")
+                for place, each in enumerate(workspaces)
+            )
+            for batch in _batches(texts, len, ENQUEUE_BYTES):
+                ids += store.enqueue_many(alike, batch)
+        _announce(self.db, [alike] if ids else [])
+        return ids
 
     def to_process(self, queue_name: str) -> JobQuerySet:
         """Return the due jobs of a queue, in claim order, to be locked in a transaction."""
@@ -485,12 +527,13 @@ def _snapshot(value: Any) -> Any:
     return repr(value) if isinstance(value, (dict, list)) else value
 
 
-def encode_workspace(workspace: Any) -> str:
+def encode_workspace(workspace: Any, what: str = "workspace") -> str:
     """Return `workspace` as JSON text. Raises WorkspaceError naming what is wrong."""
     if not isinstance(workspace, dict):
         kind = type(workspace).__name__
-        raise WorkspaceError(f"workspace must be a dictionary (a JSON object), not {kind}")
-    return encode(workspace, encoder=DjangoJSONEncoder, bytes_max=conf.options().WORKSPACE_BYTES_MAX)
+        raise WorkspaceError(f"{what} must be a dictionary (a JSON object), not {kind}")
+    bytes_max = conf.options().WORKSPACE_BYTES_MAX
+    return encode(workspace, encoder=DjangoJSONEncoder, bytes_max=bytes_max, what=what)
 
 
 def encode_result(result: Any) -> str:
@@ -508,6 +551,22 @@ def decode_workspace(text: str | None) -> dict[str, Any]:
     return (json.loads(text) if text else None) or {}
 
 
+def _batches(
+    items: Iterable[Any], size_of: Callable[[Any], int] = lambda _: 0, size_max: int = 1
+) -> Iterator[list[Any]]:
+    """Yield the items some thousands at a time, fewer when they are large."""
+    batch: list[Any] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += size_of(item)
+        if len(batch) >= ENQUEUE_BATCH or size >= size_max:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 @contextmanager
 def _taken_in(using: str, jobs: Sequence[Job]) -> Iterator[None]:
     """Keep the groups that new jobs go into locked until these are inserted."""
@@ -521,7 +580,14 @@ def _taken_in(using: str, jobs: Sequence[Job]) -> Iterator[None]:
 
 
 def lock_jobs(using: str, pks: Any) -> None:
-    """Lock jobs that are to be deleted: a worker that records one just now would leave history behind."""
+    """Lock jobs that are to be deleted: a worker that records one just now would leave history behind.
+
+    First the groups that they end, as everywhere: who deletes a group has it, and wants its jobs.
+    """
+    group: Any = Job._meta.get_field("group").related_model
+    groups = group.objects.using(using)
+    if ended := list(groups.filter(final__in=pks).values_list("pk", flat=True)):
+        list(groups.filter(pk__in=ended).order_by("pk").select_for_update().values_list("pk"))
     jobs = Job.objects.using(using).filter(pk__in=pks)
     list(jobs.order_by("pk").select_for_update().values_list("pk"))
 

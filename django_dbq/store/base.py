@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import IntegrityError, connections, models, transaction
+from django.db import IntegrityError, OperationalError, connections, models, transaction
 from django.db.models.functions import Coalesce, Now, RowNumber
 
 from django_dbq.engine.lifecycle import (
@@ -111,6 +112,10 @@ class Store(ABC):
 
     def announce(self, queue_names: Collection[str]) -> None:
         """Wake the workers of these queues once the present transaction commits."""
+
+    @abstractmethod
+    def enqueue_many(self, alike: Job, workspaces: Sequence[str]) -> list[uuid.UUID]:
+        """Insert a job like this one for each workspace, which is JSON text; return their ids, in order."""
 
     @abstractmethod
     def claim(
@@ -276,14 +281,27 @@ class Store(ABC):
 
         Those of a group stay: it goes as a whole.
         """
-        place = models.Window(
-            RowNumber(),
-            partition_by=[Coalesce("label", "name")],
-            order_by=[models.F("finished").desc(), models.F("id").desc()],
-        )
-        successes = Job.objects.using(self.using).filter(
-            state=State.COMPLETE, finished__isnull=False, group__isnull=True
-        )
+        return self._trim(self._successes(), kept, Coalesce("label", "name"))
+
+    def trim_queues(self, queue_names: Collection[str], kept: int, per: str | None) -> int:
+        """As `trim`, in these queues: beyond the newest `kept` of each value of the column `per`.
+
+        None: of all together. A job without a title has it to itself.
+        """
+        successes = self._successes().filter(queue_name__in=queue_names)
+        if per is not None:
+            named = successes.filter(title__isnull=False) if per == "title" else successes
+            return self._trim(named, kept, models.F(per))
+        beyond = successes.order_by("-finished", "-id").values_list("pk", flat=True)
+        return self._delete_finished(list(beyond[kept : kept + TRIM_BATCH])).total()
+
+    def _successes(self) -> models.QuerySet[Job]:
+        complete = Job.objects.using(self.using).filter(state=State.COMPLETE, finished__isnull=False)
+        return complete.filter(group__isnull=True)  # type: ignore[no-any-return]
+
+    def _trim(self, successes: models.QuerySet[Job], kept: int, per: Any) -> int:
+        newest_first = [models.F("finished").desc(), models.F("id").desc()]
+        place = models.Window(RowNumber(), partition_by=[per], order_by=newest_first)
         beyond = successes.annotate(place=place).filter(place__gt=kept).order_by()
         return self._delete_finished(list(beyond.values_list("pk", flat=True)[:TRIM_BATCH])).total()
 
@@ -300,7 +318,13 @@ class Store(ABC):
             return Counter()
         skip = connections[self.using].features.has_select_for_update_skip_locked
         with self.write():
-            jobs = self._finished().filter(pk__in=job_ids).select_for_update(skip_locked=skip)
+            # A group before the job that ends it, as in `lock_jobs`.
+            ends = Group.objects.using(self.using).filter(final__in=job_ids).order_by("pk")
+            finals = dict(ends.values_list("pk", "final"))
+            rows = ends.filter(pk__in=finals).select_for_update(skip_locked=skip)
+            locked = set(rows.values_list("pk", flat=True)) if finals else set()
+            busy = {final for group, final in finals.items() if group not in locked}
+            jobs = self._finished().filter(pk__in=set(job_ids) - busy).select_for_update(skip_locked=skip)
             states = dict(jobs.values_list("pk", "state"))
             self._delete(list(states))
         return Counter(states.values())
@@ -386,12 +410,13 @@ class Store(ABC):
 
     # Schedules: a few a second at most, and the same for every database.
 
-    def fire(self, now: datetime.datetime | None = None) -> Fired:
+    def fire(self, now: datetime.datetime | None = None, fired: Fired | None = None) -> Fired:
         """Create the jobs of schedules that are due, a bounded number, each in a transaction of its own.
 
         One that cannot be fired keeps no other from it: its error is noted, and it is tried again later.
+        `fired` takes what has been done, and has it where an error of the database ends this early.
         """
-        fired = Fired()
+        fired = Fired() if fired is None else fired
         clock: Any = now or (Now() if connections[self.using].vendor == "postgresql" else self.clock())
         not_later = models.Q(next_try__isnull=True) | models.Q(next_try__lte=clock)
         due = Schedule.objects.using(self.using).filter(not_later, enabled=True, next_run__lte=clock)
@@ -400,18 +425,21 @@ class Store(ABC):
         moved = 0
         for pk in found:
             assert moment is not None
-            schedule = None
+            schedule, made = None, None
             try:
                 with self.write():
                     # Looked at again under the lock: who had it before may have fired it.
                     schedule = self._locked_schedules(due.filter(pk=pk)).first()
                     if schedule is not None:
-                        fired.jobs += schedule.fire(moment)
+                        made = schedule.fire(moment)
             except (Exception, SystemExit) as error:  # A creation hook may even exit.
-                if schedule is None or not self._connected():
+                # On SQLite a commit may find the database locked by somebody who reads.
+                at_commit = made is not None and isinstance(error, OperationalError)
+                if schedule is None or at_commit or not self._connected():
                     raise  # Not its fault.
                 self._note_failure(pk, error, moment, fired)
             else:
+                fired.jobs += made or 0
                 moved += schedule is not None
                 fired.more |= schedule is not None and schedule.is_due(moment)
         fired.more |= moved > 0 and len(found) == FIRE_BATCH

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
+import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,13 +29,19 @@ from django_dbq.engine.lifecycle import (
     State,
     Transition,
 )
-from django_dbq.models import Job, TaskRun
+from django_dbq.models import Job, TaskRun, decode_workspace
 from django_dbq.store import base
 
 CLAIM_ROUNDS_MAX = 20  # Each takes what the one before found locked.
 
 
 class PortableStore(base.Store):
+    def enqueue_many(self, alike: Job, workspaces: Sequence[str]) -> list[uuid.UUID]:
+        names = ("name", "queue_name", "priority", "run_after")
+        given = {name: getattr(alike, name) for name in names}
+        jobs = [Job(workspace=decode_workspace(text), **given) for text in workspaces]
+        return [job.id for job in Job.objects.using(self.using).bulk_create(jobs)]
+
     def claim(
         self,
         queue_names: Sequence[str],

@@ -6,6 +6,7 @@ import datetime
 import json
 import select
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from django.db import DatabaseError, connections, transaction
+from django.utils import timezone
 
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State, Transition
-from django_dbq.models import Job, decode_workspace
+from django_dbq.models import Job, decode_workspace, uuid7
 from django_dbq.store import base
 from django_dbq.store.base import AWAITED_SECONDS
 
@@ -116,6 +118,23 @@ class PostgresStore(base.Store):
 
     def tell_ended(self, job_ids: Collection[Any]) -> None:
         self._run("announce", {"channel": ENDED_CHANNEL, "names": [job_id.hex for job_id in job_ids]})
+
+    def enqueue_many(self, alike: Job, workspaces: Sequence[str]) -> list[uuid.UUID]:
+        ids = [uuid7() for _ in workspaces]
+        values = {
+            "ids": ids,
+            "workspaces": list(workspaces),
+            "name": alike.name,
+            "next_task": alike.next_task,
+            "plan": json.dumps(alike.plan),
+            "queue_name": alike.queue_name,
+            "priority": alike.priority,
+            "run_after": alike.run_after,
+            "staged": alike.staged,
+            "now": timezone.now(),
+        }
+        self._run("enqueue_many", values)
+        return ids
 
     def claim(
         self,

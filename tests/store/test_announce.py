@@ -55,6 +55,11 @@ def heard():
     listener.close()
 
 
+def test_many_created_at_once_are_announced_once(heard):
+    Job.objects.enqueue_many("nothing", [{}] * 3, queue_name="mail")
+    assert heard() == ["mail"]
+
+
 def test_a_job_is_announced_to_its_queue(heard):
     Job.objects.create(name="nothing", queue_name="mail")
     assert heard() == ["mail"]
