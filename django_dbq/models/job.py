@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error, connections, models, router, transaction
+from django.db.models.base import ModelState
 from django.db.models.functions import Coalesce
+from django.db.models.signals import post_init, pre_init
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -288,6 +290,21 @@ class Job(models.Model):
         job._remember(cls._WATCHED_FIELDS)
         return job
 
+    @classmethod
+    def from_row(cls, db: str, values: dict[str, Any]) -> Job:
+        """Return what `from_db` returns for a row of all fields, by attribute name, several times as fast.
+
+        Nobody hears of it through Django's `pre_init` and `post_init`; who listens gets `from_db`.
+        """
+        if pre_init.has_listeners(cls) or post_init.has_listeners(cls):
+            return cls.from_db(db, list(values), list(values.values()))
+        job = cls.__new__(cls)
+        state = ModelState()
+        state.adding, state.db = False, db
+        job.__dict__.update(values, _state=state, _loaded={})
+        job._remember(cls._WATCHED_FIELDS)
+        return job
+
     def refresh_from_db(  # type: ignore[override]  # Django 6 has one argument more.
         self, using: str | None = None, fields: Any = None, **kwargs: Any
     ) -> None:
@@ -296,11 +313,11 @@ class Job(models.Model):
 
     def _remember(self, names: Iterable[str]) -> None:
         """Note what the row holds, to tell later what the caller has changed."""
-        known = self.__dict__
+        known, loaded = self.__dict__, self._loaded
         for name in names:
             if name in known:
-                self._loaded[name] = _snapshot(known[name])
-        self._loaded["group_id"] = known.get("group_id")
+                loaded[name] = _snapshot(known[name])
+        loaded["group_id"] = known.get("group_id")
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Create the job, or write what a caller may change of it.

