@@ -46,10 +46,11 @@ browser: $(VENV)/.installed  ## Test the admin in Debian's chromium (apt-get ins
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright
 	BROWSER=1 $(BIN)/python -m pytest -q tests/browser
 
-bench: $(VENV)/.installed  ## Measure draining, idle pickup, health() and the admin (takes some minutes).
-	$(BIN)/python -m benchmarks.drain
-	$(BIN)/python -m benchmarks.pickup
-	$(BIN)/python -m benchmarks.health
-	$(BIN)/python -m benchmarks.admin
+SCENARIO ?=
+CONTENDERS ?=
+ROUNDS ?= 3
+
+bench: $(VENV)/.installed  ## Measure beside the peers (SCENARIO=drain CONTENDERS=ours,procrastinate ROUNDS=3).
+	$(BIN)/python -m benchmarks --scenario "$(SCENARIO)" --contenders "$(CONTENDERS)" --rounds $(ROUNDS)
 
 .PHONY: help demo test check chaos browser bench
