@@ -36,7 +36,7 @@ class Contender:
     environ: ClassVar[Mapping[str, str]] = {}  # Of its processes.
     kinds: ClassVar[frozenset[str]] = frozenset()  # Of jobs that it can be asked for.
     scales: ClassVar[bool] = False  # Whether `fill` is there.
-    only: ClassVar[frozenset[str]] = frozenset()  # Scenarios to take part in, if not in all that its kinds allow.
+    only: ClassVar[frozenset[str]] = frozenset()  # Scenarios, where not all that its kinds allow.
     marks: ClassVar[bool] = True  # Whether its tasks count themselves; if not, `span` is there.
     settings: ClassVar[str] = ""  # What was set for speed, for the report.
     durability: ClassVar[str] = ""  # When an enqueued job survives a power failure.
@@ -97,7 +97,7 @@ class Contender:
         raise NotImplementedError
 
     def span(self) -> tuple[float, float]:
-        """Return when the first job began and the last was over, by the contender's own records, as Unix times."""
+        """Return when the first job began and the last was over, by its own records, as Unix times."""
         raise NotImplementedError
 
     def workers(self, processes: int, threads: int) -> list[list[str]]:

@@ -7,7 +7,7 @@ import dj_database_url
 SECRET_KEY = "benchmarks-only"
 USE_TZ = True
 INSTALLED_APPS = [os.environ["BENCH_APP"]]
-# They look at their connection before and after each task; with Django's default they would make a new one each time.
+# They close what is too old around each task: with Django's default that is every connection.
 DATABASES = {"default": {**dj_database_url.parse(os.environ["BENCH_DATABASE_URL"]), "CONN_MAX_AGE": None}}
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 Q_CLUSTER = {

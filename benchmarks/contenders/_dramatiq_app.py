@@ -4,11 +4,12 @@ import os
 import time
 
 import dramatiq
-from benchmarks import marks
-from benchmarks.contenders import _redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
+
+from benchmarks import marks
+from benchmarks.contenders import _redis
 
 broker = RedisBroker(url=os.environ["BENCH_REDIS_URL"])
 broker.add_middleware(Results(backend=RedisBackend(url=os.environ["BENCH_REDIS_URL"])))
@@ -21,10 +22,10 @@ def nothing():
 
 
 @dramatiq.actor(max_retries=0)
-def steps(value):
+def steps(place, value):
     value["step"] += 1
-    if _redis.checked(value):
-        steps.send(value)
+    if not _redis.last(place, value):
+        steps.send(place + 1, value)
     marks.ran()
 
 
@@ -34,7 +35,7 @@ def stamp(index):
 
 
 @dramatiq.actor(max_retries=0)
-def slow():
+def slow(index):
     time.sleep(1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import marks
 from benchmarks.contender import NOTHING, PAYLOAD, SLOW, STAMP, STEPS, STEPS_COUNT, WRITE, Contender
 
-BATCH = int(os.environ.get("AB_BATCH", "100"))
+BATCH = 100
 POLL_SECONDS = 0.01
 
 

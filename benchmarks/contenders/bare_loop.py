@@ -36,7 +36,10 @@ class Bench(Contender):
             return cursor.fetchall() if cursor.description else None
 
     def prepare(self) -> None:
-        self.sql("CREATE TABLE bare_job (id bigserial PRIMARY KEY, state smallint NOT NULL, workspace jsonb NOT NULL)")
+        self.sql(
+            "CREATE TABLE bare_job"
+            " (id bigserial PRIMARY KEY, state smallint NOT NULL, workspace jsonb NOT NULL)"
+        )
         self.sql("CREATE INDEX bare_job_waiting ON bare_job (id) WHERE state = 0")
 
     def reset(self) -> None:

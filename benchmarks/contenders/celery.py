@@ -10,7 +10,11 @@ from benchmarks.contenders._redis import RedisBench
 class Bench(RedisBench):
     requirements = ("celery[redis]==5.*", "hiredis", "psycopg[binary]")
     package = "celery"
-    settings = "solo pool, a worker a process (threads pool for more threads)"
+    settings = (
+        "solo pool, a worker a process (threads pool for more than one thread); prefetch multiplier 128;"
+        " results ignored; no rate limits, gossip, mingle, heartbeat; hiredis; no bulk enqueue;"
+        " hand-made chains"
+    )
     crash_safety = "acknowledged before it runs: a running one is lost, a waiting one runs after an hour"
 
     def flush(self) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+from base64 import b64encode
 from typing import Any
 
 from benchmarks.contender import NOTHING, PAYLOAD, SLOW, STAMP, STEPS, WRITE, Contender
 
-TABLES = (
-    "dbos.workflow_status, dbos.workflow_input, dbos.workflow_output, dbos.operation_outputs, dbos.datasource_outputs"
+TABLES = ", ".join(
+    f"dbos.{table}"
+    for table in (
+        "workflow_status",
+        "workflow_input",
+        "workflow_output",
+        "operation_outputs",
+        "datasource_outputs",
+    )
 )
 IN_BULK = 1_000  # In a transaction.
 
@@ -17,7 +26,11 @@ class Bench(Contender):
     requirements = ("dbos==3.*", "psycopg[binary]")
     package = "dbos"
     kinds = frozenset({NOTHING, PAYLOAD, SLOW, STAMP, STEPS, WRITE})
-    settings = "a queue polled each 10 ms"
+    scales = True
+    settings = (
+        "queue polled each 10 ms, up to 100 claimed at a time; 16 executor threads, whatever is asked for;"
+        " in bulk: 1,000 enqueue_in_transaction a transaction"
+    )
     durability = "with the caller's commit"
     history = "a row for each workflow, with input and output, and one for each step"
     crash_safety = "runs again, from the step it was at, once an executor of the same name starts"
@@ -46,7 +59,7 @@ class Bench(Contender):
         from benchmarks.contenders import _dbos_app
 
         self.sql("CREATE TABLE bench_written (id bigserial PRIMARY KEY, text text)")
-        _dbos_app.launch("prepare", 1)  # Makes the tables and the queue.
+        _dbos_app.launch("prepare")  # Makes the tables and the queue.
         _dbos_app.DBOS.destroy()
 
     def reset(self) -> None:
@@ -70,10 +83,38 @@ class Bench(Contender):
         given = {"step": 0} if kind == STEPS else value
         return () if given is None else (given,)
 
+    def fill(self, what: str, count: int) -> None:
+        now = "(extract(epoch FROM now()) * 1000)::bigint"
+        columns = {
+            "waiting": "'ENQUEUED', null, null, null, null, null",
+            "finished": f"'SUCCESS', null, 'executor-0', '1', {now}, {now}",
+            "future": f"'DELAYED', {now} + 86400000, null, null, null, null",
+        }[what]
+        self.sql(
+            "INSERT INTO dbos.workflow_status (workflow_uuid, name, queue_name, application_name,"
+            " serialization, recovery_attempts, status, delay_until_epoch_ms, executor_id,"
+            " application_version, started_at_epoch_ms, completed_at)"
+            f" SELECT gen_random_uuid(), 'nothing', 'bench', 'bench', 'py_pickle', 0, {columns}"
+            f" FROM generate_series(1, {count})"
+        )
+        inputs, output = (
+            b64encode(pickle.dumps(each)).decode() for each in ({"args": (), "kwargs": {}}, None)
+        )
+        self.sql(
+            "INSERT INTO dbos.workflow_input (workflow_uuid, inputs, retention_timestamp)"
+            f" SELECT workflow_uuid, '{inputs}', created_at FROM dbos.workflow_status ON CONFLICT DO NOTHING"
+        )
+        self.sql(
+            "INSERT INTO dbos.workflow_output (workflow_uuid, output, retention_timestamp)"
+            f" SELECT workflow_uuid, '{output}', completed_at FROM dbos.workflow_status"
+            " WHERE status = 'SUCCESS' ON CONFLICT DO NOTHING"
+        )
+        self.sql(f"ANALYZE {TABLES}")
+
     def finished(self) -> int:
         count: int = self.sql("SELECT count(*) FROM dbos.workflow_status WHERE status = 'SUCCESS'")[0][0]
         return count
 
     def workers(self, processes: int, threads: int) -> list[list[str]]:
         worker = [sys.executable, "-m", "benchmarks.contenders._dbos_app"]
-        return [[*worker, f"executor-{number}", str(threads)] for number in range(processes)]
+        return [[*worker, f"executor-{number}"] for number in range(processes)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.contender import NOTHING, PAYLOAD, SLOW, STAMP, STEPS, WRITE
 from benchmarks.contenders._django import DjangoBench
@@ -13,16 +13,16 @@ FUNCTIONS = "benchmarks.contenders._django_q2_app"
 class Bench(DjangoBench):
     requirements = ("django-q2", "Django==6.1.*", "psycopg2-binary", "dj-database-url")
     package = "django-q2"
-    environ = {
+    environ: ClassVar = {
         "DJANGO_SETTINGS_MODULE": "benchmarks.contenders._django_peers_settings",
         "BENCH_APP": "django_q",
     }
     kinds = frozenset({NOTHING, PAYLOAD, SLOW, STAMP, STEPS, WRITE})
     scales = True
     settings = (
-        "CONN_MAX_AGE None, bulk 100, queue_limit 200, poll 0.01, recycle 1,000,000, save_limit -1; one cluster,"
-        " its workers in the place of processes and threads; payload: save=True; in bulk: many in one transaction;"
-        " steps: each enqueues the next"
+        "CONN_MAX_AGE None, bulk 100, queue_limit 200, poll 0.01, recycle 1,000,000, save_limit -1;"
+        " one cluster, its workers in the place of processes and threads; payload: save=True;"
+        " in bulk: many in one transaction; steps: each enqueues the next"
     )
     durability = "with the caller's commit"
     history = "nothing of a success (save_limit -1)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.contender import NOTHING, PAYLOAD, SLOW, STAMP, STEPS, WRITE
 from benchmarks.contenders._django import DjangoBench
@@ -11,7 +11,7 @@ from benchmarks.contenders._django import DjangoBench
 class Bench(DjangoBench):
     requirements = ("django-tasks-db", "Django==6.1.*", "psycopg2-binary", "dj-database-url")
     package = "django-tasks-db"
-    environ = {
+    environ: ClassVar = {
         "DJANGO_SETTINGS_MODULE": "benchmarks.contenders._django_peers_settings",
         "BENCH_APP": "django_tasks_db",
     }
@@ -49,9 +49,9 @@ class Bench(DjangoBench):
             "future": "'READY', now() + interval '1 day', null",
         }[what]
         self.sql(
-            "INSERT INTO django_tasks_database_dbtaskresult (id, enqueued_at, args_kwargs, priority, task_path,"
-            " worker_ids, queue_name, backend_name, exception_class_path, traceback, status, run_after,"
-            " finished_at) SELECT gen_random_uuid(), now(), '{\"args\": [], \"kwargs\": {}}', 0,"
+            "INSERT INTO django_tasks_database_dbtaskresult (id, enqueued_at, args_kwargs, priority,"
+            " task_path, worker_ids, queue_name, backend_name, exception_class_path, traceback, status,"
+            ' run_after, finished_at) SELECT gen_random_uuid(), now(), \'{"args": [], "kwargs": {}}\', 0,'
             " 'benchmarks.contenders._django_tasks_db_app.nothing', '[]', 'default', 'default', '', '',"
             f" {columns} FROM generate_series(1, %s)",
             count,
@@ -64,7 +64,9 @@ class Bench(DjangoBench):
 
     def finished(self) -> int:
         # Of a chain one task is there before the one that made it is over.
-        rows = self.sql("SELECT count(*) FROM django_tasks_database_dbtaskresult WHERE status <> 'SUCCESSFUL'")
+        rows = self.sql(
+            "SELECT count(*) FROM django_tasks_database_dbtaskresult WHERE status <> 'SUCCESSFUL'"
+        )
         return self.enqueued - int(rows[0][0])
 
     def workers(self, processes: int, threads: int) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.contenders._redis import RedisBench
 
@@ -10,8 +10,8 @@ from benchmarks.contenders._redis import RedisBench
 class Bench(RedisBench):
     requirements = ("dramatiq[redis]==2.*", "hiredis", "psycopg[binary]")
     package = "dramatiq"
-    environ = {"dramatiq_queue_prefetch": "100", "dramatiq_worker_timeout": "10"}
-    settings = "prefetch 100, worker timeout 10 ms; hiredis; it has no bulk enqueue; hand-made chains"
+    environ: ClassVar = {"dramatiq_queue_prefetch": "1000", "dramatiq_worker_timeout": "10"}
+    settings = "prefetch 1,000, worker timeout 10 ms; hiredis; it has no bulk enqueue; hand-made chains"
     crash_safety = "acknowledged after it ran: runs again once the worker has been silent for a minute"
 
     def send(self, kind: str, args: tuple[Any, ...]) -> None:

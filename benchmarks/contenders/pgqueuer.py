@@ -11,6 +11,7 @@ from benchmarks import marks
 from benchmarks.contender import NOTHING, PAYLOAD, SLOW, STAMP, STEPS, STEPS_COUNT, WRITE, Contender
 
 BATCH = 100
+CONNECTIONS = 10  # For what tasks enqueue.
 IN_BULK = 1_000
 HANDED = "handed"  # Where payloads are handed on to; no worker takes from it.
 
@@ -21,8 +22,9 @@ class Bench(Contender):
     kinds = frozenset({NOTHING, PAYLOAD, SLOW, STAMP, STEPS, WRITE})
     scales = True
     settings = (
-        "asyncpg pool, uvloop, --batch-size 100, its autovacuum settings; coroutines without a limit in the"
-        " place of threads; steps: each enqueues the next"
+        "asyncpg, uvloop, --batch-size 100, its autovacuum settings; coroutines without a limit in the"
+        " place of threads; steps: each enqueues the next,"
+        " over a pool of 10 connections; a payload is handed on to a job that nobody takes"
     )
     durability = "with the caller's commit"
     history = "a row in its log for each job, without the payload"
@@ -47,11 +49,14 @@ class Bench(Contender):
         self.wait(self.connection.execute("CREATE TABLE bench_written (id bigserial PRIMARY KEY, text text)"))
 
     def reset(self) -> None:
-        self.wait(self.connection.execute("TRUNCATE pgqueuer, pgqueuer_log, pgqueuer_statistics, bench_written"))
+        self.wait(
+            self.connection.execute("TRUNCATE pgqueuer, pgqueuer_log, pgqueuer_statistics, bench_written")
+        )
         self.wait(self.connection.execute("CHECKPOINT"))
 
     def enqueue(self, kind: str, count: int, value: Any = None) -> None:
-        payload = json.dumps({"step": 0} if value is None else value).encode()
+        given = {NOTHING: None, WRITE: None, STEPS: [1, {"step": 0}]}.get(kind, value)
+        payload = None if given is None else json.dumps(given).encode()
         for start in range(0, count, IN_BULK):
             size = min(IN_BULK, count - start)
             self.wait(self.queries.enqueue([kind] * size, [payload] * size, [0] * size))
@@ -63,12 +68,14 @@ class Bench(Contender):
         if what == "finished":
             statement = (
                 "INSERT INTO pgqueuer_log (job_id, status, priority, entrypoint, aggregated)"
-                " SELECT number, 'successful', 0, 'nothing', true FROM generate_series(1, $1::bigint) AS number"
+                " SELECT number, 'successful', 0, 'nothing', true"
+                " FROM generate_series(1, $1::bigint) AS number"
             )
         else:
             statement = (
-                "INSERT INTO pgqueuer (priority, status, entrypoint, execute_after) SELECT 0, 'queued', 'nothing',"
-                f" now() + interval '{'1 day' if what == 'future' else '0'}' FROM generate_series(1, $1::bigint)"
+                "INSERT INTO pgqueuer (priority, status, entrypoint, execute_after)"
+                f" SELECT 0, 'queued', 'nothing', now() + interval '{'1 day' if what == 'future' else '0'}'"
+                " FROM generate_series(1, $1::bigint)"
             )
         self.wait(self.connection.execute(statement, count))
         self.wait(self.connection.execute("ANALYZE pgqueuer, pgqueuer_log"))
@@ -87,8 +94,8 @@ class Bench(Contender):
         return [[sys.executable, "-c", work]] * processes
 
 
-def work(connections: int) -> None:
-    """Run one worker process; its tasks write over so many connections of their own."""
+def work(threads: int) -> None:
+    """Run one worker process; its tasks write over as many connections of their own as there are threads."""
     import asyncio
     from collections.abc import AsyncIterator
     from contextlib import asynccontextmanager
@@ -102,16 +109,13 @@ def work(connections: int) -> None:
 
     @asynccontextmanager
     async def worker() -> AsyncIterator[PgQueuer]:
+        connection = await asyncpg.connect(url)
         async with (
-            asyncpg.create_pool(url, min_size=2, max_size=int(os.environ.get("PQ_POOL", "4"))) as pool,
-            asyncpg.create_pool(url, min_size=0, max_size=int(os.environ.get("PQ_ENQ", "10"))) as enq,
-            asyncpg.create_pool(url, min_size=0, max_size=connections) as own,
+            asyncpg.create_pool(url, min_size=0, max_size=CONNECTIONS) as chained,
+            asyncpg.create_pool(url, min_size=0, max_size=threads) as own,
         ):
-            if os.environ.get("PQ_CONN"):
-                app = PgQueuer.from_asyncpg_connection(await asyncpg.connect(url))
-            else:
-                app = PgQueuer.from_asyncpg_pool(pool)
-            enqueue = Queries.from_asyncpg_pool(enq).enqueue if not os.environ.get("PQ_SAME") else app.qm.queries.enqueue
+            app = PgQueuer.from_asyncpg_connection(connection)
+            enqueue = Queries.from_asyncpg_pool(chained).enqueue
 
             @app.entrypoint(NOTHING)
             async def nothing(job: Job) -> None:
@@ -119,10 +123,12 @@ def work(connections: int) -> None:
 
             @app.entrypoint(STEPS)
             async def steps(job: Job) -> None:
-                passed = json.loads(job.payload)
-                passed["step"] += 1
-                if passed["step"] < STEPS_COUNT:
-                    await enqueue(STEPS, json.dumps(passed).encode())
+                place, value = json.loads(job.payload)
+                value = {"step": value["step"] + 1}
+                if value["step"] != place:
+                    raise ValueError(f"step {place} was given {value}")
+                if place < STEPS_COUNT:
+                    await enqueue(STEPS, json.dumps([place + 1, value]).encode())
                 marks.ran()
 
             @app.entrypoint(STAMP)
@@ -145,4 +151,4 @@ def work(connections: int) -> None:
 
             yield app
 
-    uvloop.run(pgqueuer.run(worker, batch_size=BATCH, max_concurrent_tasks=int(os.environ.get('PQ_MAX','0')) or None))
+    uvloop.run(pgqueuer.run(worker, batch_size=BATCH))

@@ -9,8 +9,9 @@ from typing import Any
 from benchmarks import marks
 from benchmarks.contender import NOTHING, PAYLOAD, SLOW, STAMP, STEPS, STEPS_COUNT, WRITE, Contender
 
-CONCURRENCY = int(os.environ.get("PR_CONC", "20"))
+CONCURRENCY = 10
 IN_BULK = 1_000
+HANDED = "handed"  # Where payloads are handed on to; no worker takes from it.
 
 
 class Bench(Contender):
@@ -20,7 +21,7 @@ class Bench(Contender):
     scales = True
     settings = (
         f"async tasks, --concurrency {CONCURRENCY}, a pool of as many connections; coroutines in the place of"
-        " threads; steps: each defers the next"
+        " threads; steps: each defers the next; a payload is handed on to a job that nobody takes"
     )
     durability = "with the caller's commit"
     history = "a row for each job, and one for each change of its status"
@@ -42,7 +43,9 @@ class Bench(Contender):
         self.connection.execute("CHECKPOINT")
 
     def enqueue(self, kind: str, count: int, value: Any = None) -> None:
-        arguments = {NOTHING: {}, WRITE: {}, STEPS: {"place": 1, "value": {"step": 0}}}.get(kind, {"value": value})
+        arguments = {NOTHING: {}, WRITE: {}, STEPS: {"place": 1, "value": {"step": 0}}}.get(
+            kind, {"value": value}
+        )
         for start in range(0, count, IN_BULK):
             self.app.tasks[kind].batch_defer(*[arguments] * min(IN_BULK, count - start))
 
@@ -62,7 +65,8 @@ class Bench(Contender):
         )
         if what == "finished":
             self.connection.execute(
-                "INSERT INTO procrastinate_events (job_id, type) SELECT id, type::procrastinate_job_event_type"
+                "INSERT INTO procrastinate_events (job_id, type)"
+                " SELECT id, type::procrastinate_job_event_type"
                 " FROM procrastinate_jobs, unnest(ARRAY['deferred', 'started', 'succeeded']) AS type"
             )
         self.connection.execute("ANALYZE procrastinate_jobs, procrastinate_events")
@@ -81,7 +85,7 @@ class Bench(Contender):
 
 
 def application(url: str, size: int, threads: int) -> Any:
-    """Return the app with its tasks: a pool of that size, and one of `threads` connections for what they write."""
+    """Return the app with its tasks, which write over a pool of `threads` connections of their own."""
     import asyncio
 
     import procrastinate
@@ -123,15 +127,18 @@ def application(url: str, size: int, threads: int) -> Any:
         marks.ran()
 
     @app.task(name=PAYLOAD)
-    async def payload(value: dict[str, str]) -> dict[str, str]:
+    async def payload(value: dict[str, str]) -> None:
+        await handed.defer_async(value=value)
         marks.ran()
-        return value
+
+    @app.task(name=HANDED, queue=HANDED)
+    async def handed(value: dict[str, str]) -> None:
+        raise NotImplementedError
 
     return app
 
 
 def work(threads: int) -> None:
     """Run one worker process."""
-    concurrency = int(os.environ.get("PR_CONC", "20"))
-    app = application(os.environ["BENCH_DATABASE_URL"], int(os.environ.get("PR_POOL", concurrency)), threads)
-    app.run_worker(concurrency=concurrency)
+    app = application(os.environ["BENCH_DATABASE_URL"], CONCURRENCY, threads)
+    app.run_worker(concurrency=CONCURRENCY, queues=["default"])

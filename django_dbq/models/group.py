@@ -13,7 +13,9 @@ from django.utils import timezone
 from django_dbq.engine.lifecycle import State
 from django_dbq.engine.workspace import storable
 from django_dbq.exceptions import GroupError
-from django_dbq.models.job import Job, TaskRun, lock_jobs
+from django_dbq.models.job import Job
+from django_dbq.models.queryset import lock_jobs
+from django_dbq.models.run import TaskRun
 
 REFERENCE_MAX = 255
 UNTOUCHED_STATES = (State.NEW, State.WAITING)

@@ -1,21 +1,16 @@
-"""The rows: a job, and one row for each attempt at one of its tasks."""
+"""The row of a job, and what can be done with it."""
 
 from __future__ import annotations
 
-import datetime
 import inspect
-import json
-import os
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import Error, connections, models, router, transaction
+from django.db import Error, models, router, transaction
 from django.db.models.base import ModelState
 from django.db.models.functions import Coalesce
 from django.db.models.signals import post_init, pre_init
@@ -25,131 +20,14 @@ from django.utils.module_loading import import_string
 from django_dbq import calls, conf, signals
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, UNBEGUN_STATES, State
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
-from django_dbq.engine.workspace import encode
-from django_dbq.exceptions import DBQError, GroupError, WorkspaceError
+from django_dbq.exceptions import DBQError, GroupError
+from django_dbq.models.queryset import JobManager, announce, lock_jobs, taken_in
+from django_dbq.models.ids import uuid7
+from django_dbq.models.workspace import encode_workspace
 
-DEFAULT_DELETE_JOBS_AFTER_HOURS = 24
 LABEL_MAX = 255
-ENQUEUE_BATCH = 5_000  # Jobs of one statement of `enqueue_many`,
-ENQUEUE_BYTES = 4_000_000  # and of their workspaces.
 
 _UNKNOWN = object()
-
-_uuid7_lock = threading.Lock()
-_uuid7_last = 0
-
-
-def uuid7() -> uuid.UUID:
-    """Return a time-ordered UUID (RFC 9562, version 7), growing within this process."""
-    global _uuid7_last
-    fresh = (time.time_ns() // 1_000_000) << 74 | int.from_bytes(os.urandom(10), "big") >> 6
-    with _uuid7_lock:
-        # Within a millisecond, or when the clock was set back a little, count up instead.
-        behind = _uuid7_last - fresh
-        if 0 <= behind < 10_000 << 74:
-            fresh = _uuid7_last + 1
-        _uuid7_last = fresh
-    stamp, rest = fresh >> 74, fresh & ((1 << 74) - 1)
-    return uuid.UUID(int=stamp << 80 | 0x7 << 76 | (rest >> 62) << 64 | 0b10 << 62 | rest & ((1 << 62) - 1))
-
-
-class JobQuerySet(models.QuerySet["Job"]):
-    """Jobs, created by the rules however many are created at once."""
-
-    def bulk_create(self, objs: Iterable[Job], *args: Any, **kwargs: Any) -> list[Job]:
-        """Insert many jobs in one statement; creation hooks run for each, before it."""
-        jobs = list(objs)
-        self._for_write = True
-        with _taken_in(self.db, jobs):
-            for job in jobs:
-                job._make_ready()
-            created = super().bulk_create(jobs, *args, **kwargs)
-        for job in jobs:
-            job._remember(job._WATCHED_FIELDS)
-        _announce(self.db, jobs)
-        return created
-
-    def enqueue_many(
-        self,
-        name: str,
-        workspaces: Iterable[dict[str, Any]],
-        *,
-        queue_name: str | None = None,
-        priority: int | None = None,
-        run_after: datetime.datetime | None = None,
-    ) -> list[uuid.UUID]:
-        """Create a job of this name for each workspace, all or none; return their ids, in order.
-
-        It builds no instance for a job, unless a creation hook or a receiver of `pre_enqueue` is to
-        see it, and takes the workspaces from any iterable, some thousands at a time.
-
-        Raises UnknownJob, and WorkspaceError with the place of the workspace at fault.
-        """
-        from django_dbq.store import get_store
-
-        given = {"queue_name": queue_name, "priority": priority, "run_after": run_after}
-        given = {key: value for key, value in given.items() if value is not None}
-        self._for_write = True
-        store = get_store(self.db)
-        seen = bool(conf.workflow(name).creation_hook or signals.pre_enqueue.receivers)
-        ids: list[uuid.UUID] = []
-        with store.write():
-            if seen:
-                for batch in _batches(Job(name=name, workspace=each, **given) for each in workspaces):
-                    ids += [job.id for job in self.bulk_create(batch)]
-                return ids
-            alike = Job(name=name, **given)
-            alike._make_ready()
-            texts = (
-                encode_workspace({} if each is None else each, f"workspaces[{place}]")
-                for place, each in enumerate(workspaces)
-            )
-            for batch in _batches(texts, len, ENQUEUE_BYTES):
-                ids += store.enqueue_many(alike, batch)
-        _announce(self.db, [alike] if ids else [])
-        return ids
-
-    def to_process(self, queue_name: str) -> JobQuerySet:
-        """Return the due jobs of a queue, in claim order, to be locked in a transaction."""
-        alias = self.select_for_update().db
-        skip = connections[alias].features.has_select_for_update_skip_locked
-        due = self.select_for_update(skip_locked=skip).filter(
-            models.Q(run_after__isnull=True) | models.Q(run_after__lte=timezone.now()),
-            queue_name=queue_name,
-            state__in=DUE_STATES,
-        )
-        return due.order_by("-priority", Coalesce("run_after", "created"), "id")
-
-    def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete these jobs, with their history."""
-        jobs = self._chain()  # type: ignore[attr-defined]
-        jobs._for_write = True
-        with transaction.atomic(using=jobs.db):
-            lock_jobs(jobs.db, jobs.values("pk"))
-            return super().delete()
-
-    delete.alters_data = True  # type: ignore[attr-defined]
-    delete.queryset_only = True  # type: ignore[attr-defined]
-
-
-class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[misc]
-    """`Job.objects`."""
-
-    def get_ready_or_none(self, queue_name: str, max_retries: int = 3) -> Job | None:
-        """Return the next due job of a queue, locked, or None; call it in a transaction.
-
-        `max_retries` is accepted from callers of the original package: a claim that
-        skips locked rows has no deadlock to retry.
-        """
-        return self.to_process(queue_name).first()  # type: ignore[no-any-return]
-
-    def delete_old(self, hours: float | None = None) -> int:
-        """Delete finished jobs created more than `hours` ago (24; 0 means all); return how many."""
-        from django_dbq.store import get_store
-
-        age = DEFAULT_DELETE_JOBS_AFTER_HOURS if hours is None else hours
-        before = timezone.now() - datetime.timedelta(hours=age)
-        return get_store(self._db or router.db_for_write(Job)).prune(before).jobs.total()
 
 
 class Job(models.Model):
@@ -332,11 +210,11 @@ class Job(models.Model):
             return self._writer(self)
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         if self._state.adding:
-            with _taken_in(using, [self]):
+            with taken_in(using, [self]):
                 self._make_ready()
                 super().save(*args, **kwargs)
             self._remember(self._WATCHED_FIELDS)
-            return _announce(using, [self])
+            return announce(using, [self])
         if kwargs.get("update_fields") is None and not kwargs.get("force_insert"):
             kwargs["update_fields"] = self._changed_fields()
         self.staged = self._is_due()
@@ -352,7 +230,7 @@ class Job(models.Model):
             kwargs["update_fields"] = {*kwargs["update_fields"], "signature"}
         super().save(*args, **kwargs)
         self._remember(fields or self._WATCHED_FIELDS)
-        _announce(using, [self])
+        announce(using, [self])
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete this job, with its history."""
@@ -386,7 +264,7 @@ class Job(models.Model):
         retried = bool(get_store(using).retry([self.pk], from_start=from_start))
         if retried:
             self.refresh_from_db(using=using)
-            _announce(using, [self])
+            announce(using, [self])
         return retried
 
     def execute(self) -> Any:
@@ -509,113 +387,9 @@ class Job(models.Model):
 Job.STATES.COMPLETED = Job.STATES.COMPLETE  # type: ignore[attr-defined]  # A TextChoices refuses aliases.
 
 
-class TaskRun(models.Model):
-    """One attempt at one task of a job, written with the record of its outcome."""
-
-    # Without a database constraint: checking it would lock the job's row on each insert,
-    # and would keep workers of the original package from deleting old jobs.
-    job = models.ForeignKey(
-        Job, on_delete=models.CASCADE, db_constraint=False, db_index=False, related_name="runs"
-    )
-    claim = models.BigIntegerField()
-    task = models.CharField(max_length=TASK_PATH_MAX)
-    position = models.IntegerField()
-    attempt = models.IntegerField()
-    worker = models.CharField(max_length=120)
-    started = models.DateTimeField()
-    finished = models.DateTimeField()
-    outcome = models.CharField(max_length=20)
-    error = models.TextField(null=True)  # With the traceback.
-    changes = models.JSONField(null=True)  # {"set": {key: value}, "unset": [key]} of the workspace.
-
-    class Meta:
-        ordering: ClassVar = ["job", "claim"]
-        constraints: ClassVar = [
-            # An attempt is recorded once, whatever happens: the database holds that.
-            models.UniqueConstraint(fields=["job", "claim"], name="dbq_taskrun_once"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.task} #{self.attempt} ({self.outcome})"
-
-
 def _snapshot(value: Any) -> Any:
     """Return what tells later whether `value` has changed, also within."""
     return repr(value) if isinstance(value, (dict, list)) else value
-
-
-def encode_workspace(workspace: Any, what: str = "workspace") -> str:
-    """Return `workspace` as JSON text. Raises WorkspaceError naming what is wrong."""
-    if not isinstance(workspace, dict):
-        kind = type(workspace).__name__
-        raise WorkspaceError(f"{what} must be a dictionary (a JSON object), not {kind}")
-    bytes_max = conf.options().WORKSPACE_BYTES_MAX
-    return encode(workspace, encoder=DjangoJSONEncoder, bytes_max=bytes_max, what=what)
-
-
-def encode_result(result: Any) -> str:
-    """Return a job's result as JSON text. Raises WorkspaceError naming what is wrong."""
-    return encode(
-        result,
-        encoder=DjangoJSONEncoder,
-        bytes_max=conf.options().WORKSPACE_BYTES_MAX,
-        what="result",
-    )
-
-
-def decode_workspace(text: str | None) -> dict[str, Any]:
-    """Return the workspace that `text` holds; a row without one has an empty workspace."""
-    return (json.loads(text) if text else None) or {}
-
-
-def _batches(
-    items: Iterable[Any], size_of: Callable[[Any], int] = lambda _: 0, size_max: int = 1
-) -> Iterator[list[Any]]:
-    """Yield the items some thousands at a time, fewer when they are large."""
-    batch: list[Any] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        size += size_of(item)
-        if len(batch) >= ENQUEUE_BATCH or size >= size_max:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-@contextmanager
-def _taken_in(using: str, jobs: Sequence[Job]) -> Iterator[None]:
-    """Keep the groups that new jobs go into locked until these are inserted."""
-    from django_dbq.store import get_store
-
-    groups = {job.group.pk: job.group for job in jobs if job.group is not None}
-    with get_store(using).write() if groups else nullcontext():
-        for pk in sorted(groups):  # In one order everywhere.
-            groups[pk].take_in(using)
-        yield
-
-
-def lock_jobs(using: str, pks: Any) -> None:
-    """Lock jobs that are to be deleted: a worker that records one just now would leave history behind.
-
-    First the groups that they end, as everywhere: who deletes a group has it, and wants its jobs.
-    """
-    group: Any = Job._meta.get_field("group").related_model
-    groups = group.objects.using(using)
-    if ended := list(groups.filter(final__in=pks).values_list("pk", flat=True)):
-        list(groups.filter(pk__in=ended).order_by("pk").select_for_update().values_list("pk"))
-    jobs = Job.objects.using(using).filter(pk__in=pks)
-    list(jobs.order_by("pk").select_for_update().values_list("pk"))
-
-
-def _announce(using: str, jobs: Sequence[Job]) -> None:
-    """Wake the workers that serve these jobs' queues once the caller's transaction commits."""
-    from django_dbq.store import get_store
-
-    names = {job.queue_name for job in jobs if job.staged and job.state in DUE_STATES}
-    if names:
-        get_store(using).announce(names)
 
 
 assert [*Job.STATES.values] == [*State]

@@ -14,10 +14,11 @@ from django.utils import timezone
 
 from django_dbq import calls, conf
 from django_dbq.engine.lifecycle import FINISHED_STATES, State
-from django_dbq.engine.schedule import Kind, Rule, local
+from django_dbq.engine.schedule import Kind, Rule, check_first, local
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
 from django_dbq.exceptions import BadSignature, CallError, ScheduleError, UnknownJob, WorkspaceError
-from django_dbq.models.job import Job, encode_workspace
+from django_dbq.models.job import Job
+from django_dbq.models.workspace import decode_workspace, encode_workspace
 
 CATCH_UP_MAX = 100  # Slots of one schedule that one pass deals with.
 ERROR_MAX = 10_000  # Characters that are kept of a reason.
@@ -27,6 +28,7 @@ INSTANT = datetime.timedelta(microseconds=1)
 class Schedule(models.Model):
     """A workflow or a function call that becomes a job again and again.
 
+    One of the kind `once` is deleted when it has fired, unless `repeats` says how often.
     `next_run` is the next slot, of a new schedule the first. Who sets it moves the slots that
     follow with it, unless a cron line says where they are. Of a schedule that exists
     `save()` writes what the caller has changed, and nothing else: workers write the row too.
@@ -229,16 +231,29 @@ class Schedule(models.Model):
         self._sign_again()
 
     def _check(self, names: set[str]) -> None:
-        """Raise for values of these columns with which it could not be fired."""
+        """Raise for values of these columns with which it could not be fired; take the workspace as JSON."""
+        if "next_run" in names and isinstance(self.next_run, datetime.datetime):
+            check_first(self.next_run)
         if names.intersection(self._RULE):
             self.rule()
+        if "enabled" in names and self.enabled and not self._state.adding:
+            if self.repeats == 0:
+                raise ScheduleError("it has run as often as it should: give repeats to enable it")
+            if self.kind == Kind.ONCE and self.next_run is None:
+                raise ScheduleError("it has run: give next_run, when it is to run again, to enable it")
+        if names & {"date_keyword", "call"} and self.call is not None and self.date_keyword:
+            if not self.date_keyword.isidentifier():
+                raise ScheduleError(f"date_keyword: {self.date_keyword!r} is no name of an argument")
         if names & {"path", "call"}:
             if self.call is None:
                 conf.workflow(self.path)
             else:
                 calls.path_of(self.path)
         if "workspace" in names:
-            encode_workspace({} if self.workspace is None else self.workspace)
+            # As a job would write it: dates as text.
+            self.workspace = decode_workspace(
+                encode_workspace({} if self.workspace is None else self.workspace)
+            )
 
     # The signature.
 
@@ -308,6 +323,9 @@ class Schedule(models.Model):
             self.repeats -= len(jobs)
         self.enabled = self.next_run is not None and self.repeats != 0
         self.failures, self.error, self.next_try = 0, None, None
+        if jobs and self.kind == Kind.ONCE and self.repeats < 0 and self.declared is None:
+            self.delete(using=using)  # Its name is free again.
+            return len(jobs)
         self._sign_again()  # So that it outlives the key it was first signed with.
         self._write("next_run", "repeats", "enabled", "failures", "error", "next_try", "signature")
         return len(jobs)
@@ -366,12 +384,13 @@ class Schedule(models.Model):
 
 
 class ScheduleRun(models.Model):
-    """A slot that was fired, and its job; with that one it is pruned."""
+    """A slot that was fired, and its job; with that one it is deleted."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="runs")
     slot = models.DateTimeField()
+    # With its job a run may go: `next_run` has moved on in the transaction that made both.
     job = models.ForeignKey(
-        "django_dbq.Job", on_delete=models.SET_NULL, null=True, db_constraint=False, related_name="+"
+        "django_dbq.Job", on_delete=models.CASCADE, null=True, db_constraint=False, related_name="+"
     )
 
     class Meta:

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_dbq import UnknownJob, WorkspaceError, signals
-from django_dbq.models import Job, job
+from django_dbq.models import Job, queryset
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -16,7 +16,7 @@ ENGINE_S_OWN = {"id", "created", "modified", "workspace"}
 
 
 def stamp(job):
-    job.workspace["stamped"] = True
+    job.workspace["seen"].append(str(job.id))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_of_nothing_nothing_is_made(jobs):
 
 
 def test_what_json_has_trouble_with_arrives_as_it_was(jobs):
-    workspace = {"quote": "it's \"so\"", "back": "a\\b", "brace": "{1,NULL}", "word": "Grüße", "percent": "%s"}
+    workspace = {"quote": 'it\'s "so"', "back": "a\\b", "brace": "{1,NULL}", "word": "Grüß", "percent": "%s"}
     (pk,) = jobs.enqueue_many("nothing", [workspace])
     assert jobs.get(pk=pk).workspace == workspace
 
@@ -81,7 +81,7 @@ def test_what_json_has_trouble_with_arrives_as_it_was(jobs):
     ],
 )
 def test_one_wrong_workspace_is_named_and_none_is_created(jobs, monkeypatch, wrong, said):
-    monkeypatch.setattr(job, "ENQUEUE_BATCH", 1)
+    monkeypatch.setattr(queryset, "ENQUEUE_BATCH", 1)
     with pytest.raises(WorkspaceError, match=said):
         jobs.enqueue_many("nothing", [{}, {}, wrong])
     assert not jobs.exists()
@@ -103,11 +103,8 @@ def test_they_are_rolled_back_with_the_caller_s_transaction(jobs, store):
 
 def test_a_creation_hook_sees_each_job(jobs, settings):
     settings.JOBS = {"a": {"tasks": ["tests.workflows.nothing"], "creation_hook": f"{__name__}.stamp"}}
-    ids = jobs.enqueue_many("a", [{"number": 1}, {"number": 2}])
-    assert [jobs.get(pk=pk).workspace for pk in ids] == [
-        {"number": 1, "stamped": True},
-        {"number": 2, "stamped": True},
-    ]
+    ids = jobs.enqueue_many("a", [{"seen": []}] * 2)  # One object, but not one workspace.
+    assert [jobs.get(pk=pk).workspace for pk in ids] == [{"seen": [str(pk)]} for pk in ids]
 
 
 def test_receivers_of_pre_enqueue_see_each_job(jobs):
@@ -125,7 +122,7 @@ def test_receivers_of_pre_enqueue_see_each_job(jobs):
 
 
 def test_large_ones_go_in_several_statements(jobs, store, monkeypatch):
-    monkeypatch.setattr(job, "ENQUEUE_BYTES", 100)
+    monkeypatch.setattr(queryset, "ENQUEUE_BYTES", 100)
     with CaptureQueriesContext(connections[store.using]) as queries:
         jobs.enqueue_many("nothing", [{"text": "x" * 60}] * 4)
     inserts = [each["sql"] for each in queries if "INSERT INTO" in each["sql"].upper()]

@@ -1,0 +1,25 @@
+"""The ids of jobs: time-ordered, so that the newest rows and index entries stand together."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+
+_uuid7_lock = threading.Lock()
+_uuid7_last = 0
+
+
+def uuid7() -> uuid.UUID:
+    """Return a time-ordered UUID (RFC 9562, version 7), growing within this process."""
+    global _uuid7_last
+    fresh = (time.time_ns() // 1_000_000) << 74 | int.from_bytes(os.urandom(10), "big") >> 6
+    with _uuid7_lock:
+        # Within a millisecond, or when the clock was set back a little, count up instead.
+        behind = _uuid7_last - fresh
+        if 0 <= behind < 10_000 << 74:
+            fresh = _uuid7_last + 1
+        _uuid7_last = fresh
+    stamp, rest = fresh >> 74, fresh & ((1 << 74) - 1)
+    return uuid.UUID(int=stamp << 80 | 0x7 << 76 | (rest >> 62) << 64 | 0b10 << 62 | rest & ((1 << 62) - 1))
