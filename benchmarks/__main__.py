@@ -1,13 +1,15 @@
 """Measure contenders side by side: `python -m benchmarks [--scenario drain,...] [--contenders ours,...]`.
 
 Each round measures every contender once, in an order that changes from round to round, so that what the
-machine does besides falls on all. Results are added to results.json in docs/benchmarks, and the report there is made of it.
+machine does besides falls on all. Results are added to results.json in docs/benchmarks, and the report
+there is made of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -28,14 +30,19 @@ def chosen(given: str, known: list[str], what: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scenario", default="", help="comma-separated; default: all")
     parser.add_argument("--contenders", default="", help="comma-separated; default: all that can take part")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=report.FOLDER, help="folder of the results and the report")
+    parser.add_argument(
+        "--out", type=Path, default=report.FOLDER, help="folder of the results and the report"
+    )
     options = parser.parse_args()
     scenarios = chosen(options.scenario, SCENARIOS, "scenario")
     names = chosen(options.contenders, NAMES, "contender")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # By way of what stops the workers.
     services = Services()
     entrants: dict[str, Entrant] = {}
     try:
@@ -89,7 +96,11 @@ def run(
         "machine": machine(),
         "server": services.server(),
         "contenders": {
-            name: {"version": entrants[name].version(), "settings": entrants[name].kind.settings, "samples": each}
+            name: {
+                "version": entrants[name].version(),
+                "settings": entrants[name].kind.settings,
+                "samples": each,
+            }
             for name, each in samples.items()
         },
     }
@@ -104,7 +115,7 @@ def takes_part(name: str, module: ModuleType) -> bool:
     kind = load(name)
     if kind.only and module.__name__.rpartition(".")[2] not in kind.only:
         return False
-    return module.KINDS <= kind.kinds and (kind.scales or not getattr(module, "SCALES", False))
+    return kind.kinds >= module.KINDS and (kind.scales or not getattr(module, "SCALES", False))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 NOTHING = "nothing"  # One task that returns.
 STEPS = "steps"  # Five tasks; each gets the object of the one before and hands it on, durably.
 STAMP = "stamp"  # Notes when it began: `value` is its number.
-SLOW = "slow"  # Sleeps for a second.
+SLOW = "slow"  # Sleeps for a second, in the way of waiting that its documentation shows.
 WRITE = "write"  # Inserts one row into the table bench_written, in a transaction of the task's own.
 PAYLOAD = "payload"  # Takes `value`, an object with one long text, and hands it on.
 

@@ -22,7 +22,7 @@ WORKER = "profile"
 
 
 class Stopwatch:
-    """Seconds by part: of this thread's processor, and of the statements within, which the server works on."""
+    """Seconds by part: of this thread's processor, and of the statements, on which the server works."""
 
     def __init__(self) -> None:
         self.python: Counter[str] = Counter()

@@ -6,7 +6,6 @@ Run with `python -m benchmarks.prune`: 200,000 finished jobs with their history,
 from __future__ import annotations
 
 import argparse
-import datetime
 import statistics
 import threading
 import time
@@ -35,6 +34,11 @@ def claims(done: threading.Event | None, seconds: float) -> list[float]:
             raise SystemExit("no jobs are left to claim: make WAITING larger")
         time.sleep(0.01)
     return took
+
+
+def at(took: list[float]) -> str:
+    """Return the median and the 99th percentile."""
+    return f"{statistics.median(took):.1f} and {statistics.quantiles(took, n=100)[98]:.1f}"
 
 
 def main() -> None:
@@ -71,10 +75,9 @@ def main() -> None:
         thread.join()
         rates.append(rate)
         ratios.append(statistics.median(during) / statistics.median(before))
-        at99 = [statistics.quantiles(each, n=100)[98] for each in (before, during)]
         print(
-            f"{rate:,.0f} jobs deleted a minute; a claim of {CLAIM}: median {statistics.median(before):.1f} ms"
-            f" before, {statistics.median(during):.1f} ms during; p99 {at99[0]:.1f} and {at99[1]:.1f} ms",
+            f"{rate:,.0f} jobs deleted a minute; a claim of {CLAIM}, median and p99 in ms:"
+            f" {at(before)} before, {at(during)} during",
             flush=True,
         )
     print(f"deleted a minute   {harness.spread(rates)} (wanted: {WANTED_A_MINUTE:,})")

@@ -32,12 +32,13 @@ class Failed(Exception):
 
 
 class Services:
-    """A PostgreSQL with its default durability and, when one is needed, a Redis; both end with this process."""
+    """A PostgreSQL with its default durability and, when needed, a Redis; both end with this process."""
 
     def __init__(self) -> None:
         from tests.embedded import start_postgresql
 
         self.url = start_postgresql()
+        self.folder = Path(tempfile.mkdtemp(prefix="dbq-bench-"))
         self._redis: subprocess.Popen[bytes] | None = None
         self._redis_url = ""
 
@@ -73,9 +74,8 @@ class Services:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
-            folder = tempfile.mkdtemp(prefix="dbq-redis-")
             self._redis = subprocess.Popen(
-                [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", folder],
+                [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(self.folder)],
                 stdout=subprocess.DEVNULL,
             )
             self._redis_url = f"redis://127.0.0.1:{port}/0"
@@ -87,6 +87,7 @@ class Services:
         if self._redis is not None:
             self._redis.terminate()
             self._redis.wait(timeout=10)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _answers(port: int) -> bool:
@@ -111,7 +112,7 @@ def newest_python() -> str:
 
 
 def environment(name: str) -> Path:
-    """Return the Python of a contender's own environment; make it, with the newest there is, unless it is there."""
+    """Return the Python of a contender's own environment; make that, unless it is there."""
     folder = CACHE / name
     requirements = [re.sub(r"^\.$", str(ROOT), each) for each in load(name).requirements]
     stamp = folder / "requirements"
@@ -126,7 +127,7 @@ def environment(name: str) -> Path:
 
 
 def _alone() -> Path:
-    """Return a folder with the benchmarks in it and nothing else of this project: a contender has its name."""
+    """Return a folder with the benchmarks alone in it: a contender is a package of this project's name."""
     folder = CACHE / "path"
     folder.mkdir(parents=True, exist_ok=True)
     link = folder / "benchmarks"
@@ -136,14 +137,14 @@ def _alone() -> Path:
 
 
 class Entrant:
-    """One contender, ready to be measured: its environment, its database, and the process that speaks for it."""
+    """One contender, ready to be measured: environment, database, and a process that speaks for it."""
 
     def __init__(self, name: str, services: Services) -> None:
         self.name = name
         self.kind: type[Contender] = load(name)
         self.python = environment(name)
         self.log = CACHE / f"{name}.log"
-        self.marks = Reader(str(CACHE / f"{name}.marks"))
+        self.marks = Reader(str(services.folder / f"{name}.marks"))  # Of this run alone.
         self.environ = {
             **{
                 key: value
@@ -208,10 +209,8 @@ class Entrant:
                 process.terminate()
             deadline = time.monotonic() + STOP_SECONDS
             for process in running:
-                try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=max(0.1, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    pass
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, 9)  # What it may have left: it leads a session of its own.
                 process.wait()

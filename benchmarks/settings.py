@@ -34,7 +34,9 @@ ROOT_URLCONF = "benchmarks.urls"
 STATIC_URL = "static/"
 ALLOWED_HOSTS = ["testserver"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": dj_database_url.parse(os.environ.get("BENCH_DATABASE_URL") or os.environ["DATABASE_URL"])}
+DATABASES = {
+    "default": dj_database_url.parse(os.environ.get("BENCH_DATABASE_URL") or os.environ["DATABASE_URL"])
+}
 LOGGING = {
     "version": 1,
     "loggers": {"django_dbq": {"handlers": ["none"], "level": "WARNING"}},

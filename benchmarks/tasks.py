@@ -23,6 +23,7 @@ def stamp(job):
 
 def slow(job):
     time.sleep(1)
+    marks.ran()
 
 
 def write(job):

@@ -263,6 +263,8 @@ class Call:
     typed: bool = False  # The result is encoded as arguments are.
     then: list[dict[str, Any]] = field(default_factory=list)  # Links of a chain that follow.
     end_hook: str | None = None  # Of the chain: called once it has failed or is through.
+    failure_hook: str | None = None  # Of the list that it is a call of.
+    of: str | None = None  # The function of the list whose results it gathers.
 
 
 class Via(Protocol):
@@ -306,6 +308,8 @@ def hooks(text: str, *, failed: bool) -> list[str]:
     found = [call["options"]["hook"]] if "hook" in call["options"] else []
     if "end_hook" in call and (failed or "then" not in call):
         found.append(call["end_hook"])
+    if "failure_hook" in call and failed:
+        found.append(call["failure_hook"])
     return found
 
 

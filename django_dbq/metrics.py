@@ -24,6 +24,7 @@ from django_dbq.store import get_store
 RUNS_MAX = 1_000  # The newest of the history: what durations are taken from.
 RUNNING_MAX = 1_000
 WORKERS_MAX = 1_000
+LATER_MAX = 10_000  # Of the jobs that wait for their time, the soonest: more are not counted.
 FAILURES_SHOWN = 10
 FAILED_SECONDS = 24 * 3600
 GONE = "gone"  # The state of a worker that was killed, or hangs.
@@ -261,6 +262,7 @@ class Queue:
     oldest_due_age: float | None
     in_progress: int
     failed: int  # Within the last day.
+    later: int = 0  # That wait for a time, as retries do; of all queues the soonest LATER_MAX count.
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,9 +288,9 @@ class Overview:
 
 
 def overview(using: str | None = None) -> Overview:
-    """Return how workers and queues do, and the newest failures, in eight statements.
+    """Return how workers and queues do, and the newest failures, in nine statements.
 
-    They read what waits, what runs and what failed within a day, however many jobs have finished.
+    They read what is due, what runs and what failed within a day, however many jobs have finished.
     """
     using = using or router.db_for_write(Job)
     store = get_store(using)
@@ -299,6 +301,8 @@ def overview(using: str | None = None) -> Overview:
     # Staged, as claims ask for it: the index passes over a million jobs that wait for their time.
     by_queue = due.filter(staged=True).values_list("queue_name").annotate(models.Count("pk"), since=since)
     waiting = {name: (depth, oldest) for name, depth, oldest in by_queue}
+    ahead = jobs.filter(staged=False, state__in=DUE_STATES).order_by("run_after")
+    later = Counter(ahead.values_list("queue_name", flat=True)[:LATER_MAX])
     held = jobs.filter(lease_until__isnull=False, state__in=HELD_STATES)
     in_progress = _by_queue(held)
     day = now - datetime.timedelta(seconds=FAILED_SECONDS)
@@ -308,7 +312,7 @@ def overview(using: str | None = None) -> Overview:
     paused = store.paused()
     serving = Counter(name for worker in workers if worker.state != GONE for name in set(worker.queues))
     queues = []
-    for name in sorted({*waiting, *in_progress, *failed, *paused, *serving}):
+    for name in sorted({*waiting, *later, *in_progress, *failed, *paused, *serving}):
         depth, oldest = waiting.get(name, (0, None))
         queues.append(
             Queue(
@@ -319,6 +323,7 @@ def overview(using: str | None = None) -> Overview:
                 None if oldest is None else _seconds(oldest, now),
                 in_progress.get(name, 0),
                 failed.get(name, 0),
+                later[name],
             )
         )
     columns = ("pk", "name", "next_task", "queue_name", "finished", "error")

@@ -31,9 +31,20 @@ def redact_text(text: str) -> str:
 
 
 def mask_traceback(record: logging.LogRecord) -> bool:
-    """Mask the traceback that a log record is going to be written with. A filter of a logger."""
+    """Mask what a log record tells of errors. A filter of a logger.
+
+    A traceback in which something was masked is all that is left of the error: a formatter or
+    a reporter of errors that reads the exception itself would show what it says.
+    """
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            redact_text(str(arg)) if isinstance(arg, BaseException) else arg for arg in record.args
+        )
     if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
-        record.exc_text = redact_text(logging.Formatter().formatException(record.exc_info))
+        told = logging.Formatter().formatException(record.exc_info)
+        record.exc_text = redact_text(told)
+        if record.exc_text != told:
+            record.exc_info = None
     return True
 
 
@@ -79,7 +90,7 @@ def _written(patterns: tuple[str, ...]) -> re.Pattern[str]:
     names = "|".join(map(re.escape, patterns))
     return re.compile(
         rf"""(?P<key>(?<![\w.-])(?P<quote>["']?)(?![\w.-]*(?:error|exception|warning)\b)"""
-        rf"""[\w.-]*(?:{names})[\w.-]*(?P=quote)\s*[=:]\s*)"""
+        rf"""[\w.-]*(?:{names})[\w.-]*(?P=quote)\s*(?:=>|[=:])\s*)"""
         r"""(?:"(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|(?:(?:basic|bearer|token)\s+)?[^\s,;&)\]}"']+)""",
         re.IGNORECASE,
     )

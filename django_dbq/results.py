@@ -14,7 +14,7 @@ from django.db import connections, router
 from django.utils import timezone
 
 from django_dbq import calls
-from django_dbq.engine.lifecycle import State
+from django_dbq.engine.lifecycle import FINISHED_STATES, State
 from django_dbq.exceptions import DBQError
 from django_dbq.models import Job, TaskRun
 
@@ -91,9 +91,9 @@ def _task(job: Job, error: str | None) -> Task:
     return Task(
         id=job.pk.hex,
         name=job.title or job.pk.hex,
-        func=job.name,
+        func=call.of or job.name if call else job.name,
         hook=call.options.get("hook") if call else None,
-        args=tuple(call.args) if call else (),
+        args=_args(call),
         kwargs=dict(call.kwargs) if call else {},
         result=calls.value_of(job) if error is None else error,
         group=job.label,
@@ -112,8 +112,8 @@ def described(job: Job, **more: Any) -> dict[str, Any]:
     return {
         "id": job.pk.hex,
         "name": job.title or job.pk.hex,
-        "func": job.name if call else job.next_task,
-        "args": tuple(call.args) if call else (),
+        "func": call.of or job.name if call else job.next_task,
+        "args": _args(call),
         "kwargs": call.kwargs if call else {},
         "hook": call.options.get("hook") if call else None,
         "group": job.label,
@@ -121,6 +121,11 @@ def described(job: Job, **more: Any) -> dict[str, Any]:
         "started": job.started or timezone.now(),
         **more,
     }
+
+
+def _args(call: calls.Call | None) -> tuple[Any, ...]:
+    # A list is known by its function; what it is gathered from is nobody's business.
+    return tuple(call.args) if call and call.of is None else ()
 
 
 def _error_of(job: Job) -> str:
@@ -166,7 +171,22 @@ def outcome(job: Job) -> Task | None:
 def of_group(label: str, using: str | None = None) -> list[Task]:
     """Return the ended jobs with this label, in the order of their creation."""
     jobs = Job.objects.using(using).filter(label=label, state__in=ENDED_STATES)
-    return [of(job) for job in jobs.order_by("pk")]
+    found = list(jobs.order_by("pk"))
+    errors: dict[Any, str | None] = {}
+    if any(job.state == State.FAILED for job in found):
+        runs = TaskRun.objects.using(using).filter(job__label=label, job__state=State.FAILED)
+        told = runs.filter(error__isnull=False).order_by("claim").values_list("job_id", "error")
+        errors = dict(told)  # Of each job the last.
+    return [
+        _task(job, None if job.state == State.COMPLETE else errors.get(job.pk) or job.error or "")
+        for job in found
+    ]
+
+
+def goes_on(label: str, using: str | None = None) -> bool:
+    """Tell whether a job with this label has still to end."""
+    jobs = Job.objects.using(using).filter(label=label)
+    return bool(jobs.exclude(state__in=FINISHED_STATES).exists())
 
 
 def delete_group(label: str, *, tasks: bool = False) -> int:

@@ -336,11 +336,11 @@ def _call(given: dict[str, Any]) -> Job:
 
 
 def refusal_of(path: str) -> str | None:
-    """Return why a function is not open to those who only send its path; None where it is."""
+    """Return why a function is not open to those who only write its path in a form; None where it is."""
     try:
         _check_function(path)
     except _Refused as refused:
-        return str(refused)
+        return str(refused).replace("the HTTP API", "the schedules of this form", 1)
     except CallError as error:
         return str(error)
     return None

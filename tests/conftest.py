@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,26 @@ class Process:
             self.popen.wait()
         self._file.close()
 
+    def kill_all(self):
+        """Kill it and what it has started, so that nothing of it works in the next test."""
+        self.kill()
+        # The workers of a supervisor have groups of their own, but its session.
+        while left := alive(self.pid):
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, 9)
+
+
+def alive(session):
+    """Return the ids of the processes of a session that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # It has gone meanwhile.
+            state, _, _, of = path.read_text().rpartition(")")[2].split()[:4]
+            if int(of) == session and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
+
 
 @pytest.fixture
 def manage(tmp_path):
@@ -128,4 +149,4 @@ def manage(tmp_path):
 
     yield start
     for process in started:
-        process.kill()
+        process.kill_all()

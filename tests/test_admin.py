@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
+import re
 import uuid
+from html import unescape
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -15,10 +18,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from django_dbq import Group, Job, TaskRun, WorkerProcess, paused_queues, schedule
+from django_dbq.admin import job_page, lists
 from django_dbq.admin import jobs as job_pages
-from django_dbq.admin import lists
+from django_dbq.compat import django_q
 from django_dbq.models import Schedule, ScheduleRun
+from django_dbq.store import get_store
 from django_dbq.testing import run_jobs
+from tests.django_q import functions
+from tests.django_q.functions import HERE, echo
 
 pytestmark = pytest.mark.django_db
 
@@ -31,6 +38,13 @@ def boss(client):
     """A browser of somebody who may do everything."""
     client.force_login(User.objects.create_superuser("boss"))
     return client
+
+
+@pytest.fixture
+def ended_tasks():
+    """What hooks were given."""
+    functions.ENDED.clear()
+    return functions.ENDED
 
 
 def browser_of(client, *permissions):
@@ -117,6 +131,16 @@ def test_jobs_are_filtered_by_group(boss):
     assert listed(boss, q="month%20end") == [job.pk]
 
 
+@pytest.mark.parametrize("label", ["night's circles", "5"])
+def test_jobs_are_filtered_by_the_label_that_django_q_calls_a_group(boss, label):
+    job = Job.objects.get(pk=django_q.async_task("math.floor", 1.5, group=label))
+    Job.objects.create(name="nothing")
+    assert listed(boss, group=label.replace("'", "%27")) == [job.pk]
+    (link,) = re.findall(r'href="([^"]*label=[^"]*)"', text_of(boss, job))
+    assert [row.pk for row in boss.get(unescape(link)).context["cl"].result_list] == [job.pk]
+    assert listed(boss, group="zzz") == listed(boss, group="%00") == []
+
+
 def test_jobs_are_filtered_by_age(boss):
     put(Job.objects.create(name="nothing"), created=timezone.now() - datetime.timedelta(hours=2))
     young = Job.objects.create(name="nothing")
@@ -197,6 +221,39 @@ def test_more_jobs_than_are_counted_are_told_roughly(boss, monkeypatch):
     assert "The number is an estimate" in boss.get(url("job_changelist")).content.decode()
     narrowed = boss.get(url("job_changelist", queue="default")).context["cl"]
     assert (narrowed.result_count, narrowed.rough) == (100, True)
+
+
+@pytest.mark.parametrize(("scan_max", "by_sorting"), [(5, False), (30, True), (100, False)])
+@pytest.mark.parametrize("count_max", [10, 1_000])
+def test_many_jobs_of_which_none_is_new_are_listed_in_order(
+    boss, monkeypatch, scan_max, by_sorting, count_max
+):
+    monkeypatch.setattr(lists, "SCAN_MAX", scan_max)
+    monkeypatch.setattr(lists, "FEW", 5)
+    monkeypatch.setattr(lists, "COUNT_MAX", count_max)
+    monkeypatch.setattr(job_pages.JobAdmin, "list_per_page", 5)
+    between = [[Job.objects.create(name="nothing") for _ in range(number)] for number in (40, 20, 40)]
+    Job.objects.filter(pk__in=[job.pk for job in between[1]]).update(label="x")
+    found = [job.pk for job in between[1]]
+    for query, expected in [({"q": "x"}, found[::-1]), ({"q": "x", "o": "4"}, found)]:
+        with CaptureQueriesContext(connection) as ran:
+            assert listed(boss, **query) == expected[:5]
+        assert any("ORDER BY COALESCE" in one["sql"] for one in ran) == by_sorting
+        assert len(ran) <= QUERIES_MAX
+        assert listed(boss, p=2, **query) == expected[5:10]
+
+
+@pytest.mark.parametrize(("order", "at_end"), [("-4", slice(80, 100)), ("4", slice(20))])
+def test_those_that_are_new_are_found_without_sorting_the_others(boss, monkeypatch, order, at_end):
+    monkeypatch.setattr(lists, "SCAN_MAX", 30)
+    monkeypatch.setattr(lists, "FEW", 5)
+    monkeypatch.setattr(job_pages.JobAdmin, "list_per_page", 5)
+    jobs = [Job.objects.create(name="nothing").pk for _ in range(100)]
+    Job.objects.filter(pk__in=jobs[at_end]).update(label="x")
+    with CaptureQueriesContext(connection) as ran:
+        shown = listed(boss, q="x", o=order)
+    assert shown == (jobs[:5] if order == "4" else jobs[:-6:-1])
+    assert not any("ORDER BY COALESCE" in one["sql"] for one in ran)
 
 
 def test_what_no_index_finds_is_looked_for_among_the_newest(boss, monkeypatch):
@@ -285,6 +342,17 @@ def test_a_call_s_page_shows_its_arguments_and_whether_they_are_signed(boss):
     assert "cannot be read" in text_of(boss, put(job, call="[]"))
 
 
+def test_a_call_s_page_has_no_workspace_and_shows_values_as_what_they_are(boss):
+    task_id = django_q.async_task(echo, decimal.Decimal("1.50"), day=datetime.date(2026, 1, 2), token=(1,))
+    run_jobs()
+    job = Job.objects.get(pk=task_id)
+    page = text_of(boss, job)
+    assert "&quot;1.50&quot;" in page and "&quot;2026-01-02&quot;" in page and "&quot;$&quot;" not in page
+    assert "orkspace" not in page.partition('id="content-main"')[2]
+    assert "&quot;token&quot;: &quot;********&quot;" in page
+    assert "$" in text_of(boss, put(job, result={"$": ["unknown", 1]}))
+
+
 def test_a_job_s_page_takes_few_queries_however_long_its_history(boss):
     def queries(job):
         with CaptureQueriesContext(connection) as found:
@@ -305,9 +373,39 @@ def test_a_job_s_page_takes_few_queries_however_long_its_history(boss):
     TaskRun.objects.bulk_create([TaskRun(job=long, claim=n, **run) for n in range(60)])
     assert queries(long) == queries(short) <= QUERIES_MAX
     page = boss.get(url("job_change", long.pk))
-    assert len(page.context["attempts"]) == job_pages.ATTEMPTS
+    assert len(page.context["attempts"]) == job_page.ATTEMPTS
     assert "There were earlier attempts" in page.content.decode()
     assert "There were earlier attempts" not in text_of(boss, long, attempts=500)
+
+
+@override_settings(USE_THOUSAND_SEPARATOR=True)
+def test_more_attempts_are_shown_when_asked_for_in_any_locale(boss):
+    job, now = Job.objects.create(name="nothing"), timezone.now()
+    TaskRun.objects.bulk_create(
+        TaskRun(
+            job=job,
+            claim=claim,
+            task="t",
+            position=0,
+            attempt=1,
+            worker="w",
+            started=now,
+            finished=now,
+            outcome="done",
+        )
+        for claim in range(600)
+    )
+    assert '"?attempts=1000"' in text_of(boss, job, attempts=500)
+
+
+@override_settings(USE_TZ=False)
+def test_a_running_job_is_shown_where_a_project_uses_no_time_zones(boss):
+    now = timezone.now()
+    started = now - datetime.timedelta(minutes=3)
+    job = Job.objects.create(name="nothing")
+    put(job, state="PROCESSING", claimed_by="w", lease_until=now, started=started)
+    assert listed(boss) == [job.pk]
+    assert "3 min " in text_of(boss, job)
 
 
 def test_an_unknown_id_leads_back(boss):
@@ -332,6 +430,18 @@ def test_a_failed_job_is_retried_from_the_failed_task_or_from_the_start(boss, wi
     boss.post(url("job_change", with_history.pk), {"verb": "retry_from_start"})
     with_history.refresh_from_db()
     assert (with_history.state, with_history.position) == ("READY", 0)
+
+
+def test_a_job_that_is_complete_has_no_failed_task_to_be_retried_from(boss):
+    job = ended(next_task="")
+    told = said(act(boss, "retry", job))
+    boss.post(url("job_change", job.pk), {"verb": "retry"})  # Of a page that was open since it had failed.
+    job.refresh_from_db()
+    assert job.state == "COMPLETE"
+    assert told == ["Retry from the failed task: none of them. A job has to have failed, or been cancelled."]
+    act(boss, "retry_from_start", job)
+    job.refresh_from_db()
+    assert job.state == "READY"
 
 
 def test_waiting_jobs_are_cancelled_and_others_told_of(boss):
@@ -391,6 +501,16 @@ def test_what_was_done_stands_in_the_history_of_the_job(boss):
     assert "Cancel." in boss.get(url("job_history", job.pk)).content.decode()
 
 
+def test_what_was_done_in_any_list_stands_in_the_one_history_of_the_job(boss):
+    job = ended("FAILED")
+    act(boss, "retry", job, page="failedjob_changelist")
+    boss.post(url("failedjob_change", job.pk), {"verb": "cancel"})
+    for page in ("job", "failedjob"):
+        history = boss.get(url(f"{page}_change", job.pk)).context["history_url"]
+        noted = [entry.get_change_message() for entry in boss.get(history).context["action_list"]]
+        assert sorted(noted) == ["Cancel.", "Retry from the failed task."]
+
+
 # Who may.
 
 
@@ -417,6 +537,18 @@ def test_who_may_change_does_not_delete(client):
     assert b'name="verb"' in browser.get(url("job_change", job.pk)).content
     act(browser, "delete_selected", job, post="yes")
     assert Job.objects.filter(pk=job.pk).exists()
+
+
+def test_who_may_change_jobs_does_not_pause_their_queues_unless_that_is_allowed(client):
+    job = Job.objects.create(name="nothing")
+    browser = browser_of(client, "change_job")
+    act(browser, "pause_queues", job)
+    assert paused_queues() == []
+    user = User.objects.get(username="ann")
+    user.user_permissions.add(Permission.objects.get(codename="add_pausedqueue"))
+    act(browser, "pause_queues", job)
+    act(browser, "resume_queues", job)
+    assert paused_queues() == ["default"]
 
 
 @pytest.mark.parametrize("page", ["job", "failedjob", "schedule", "group", "workerprocess", "pausedqueue"])
@@ -490,6 +622,8 @@ def test_a_schedule_is_added_and_shown_with_its_next_runs(boss):
         ({"path": "os.system", "args": '["true"]'}, "path", "API_FUNCTIONS"),
         ({"workspace": "["}, "workspace", "valid JSON"),
         ({"workspace": "[]"}, "workspace", "an object"),
+        ({"path": "os.system"}, "path", "is not open to the schedules of this form"),
+        ({"hook": "math.floor"}, "hook", "JOBS"),
         ({"args": "[1]"}, "args", "has a workspace"),
         ({"time_zone": "Mars/Base"}, "time_zone", "valid choice"),
     ],
@@ -514,6 +648,57 @@ def test_a_function_that_is_open_can_be_scheduled_with_arguments(boss):
     assert Job.objects.first().result["at"] == "2030-01-01"
 
 
+@override_settings(DBQ={"API_FUNCTIONS": ["math.floor", f"{HERE}.note"]})
+def test_a_function_s_hook_is_set_shown_and_taken_away(boss, ended_tasks):
+    def change(made, **values):
+        response = boss.post(url("schedule_change", made.pk), form(path="math.floor", args="[2.5]", **values))
+        made.refresh_from_db()
+        return response
+
+    boss.post(url("schedule_add"), form(path="math.floor", args="[1.5]", hook=f"{HERE}.note"))
+    made = Schedule.objects.get()
+    assert f'value="{HERE}.note"' in boss.get(url("schedule_change", made.pk)).content.decode()
+    made.fire(timezone.now() + datetime.timedelta(days=3650))
+    run_jobs()
+    assert ended_tasks[0].func == "math.floor"
+    refused = change(made, hook="os.system")
+    assert "API_FUNCTIONS" in str(refused.context["adminform"].form.errors["hook"])
+    assert change(made, hook="").status_code == 302
+    assert "hook" not in json.loads(made.call)["options"]
+
+
+@override_settings(
+    DBQ={"API_FUNCTIONS": ["math.floor"]},
+    Q_CLUSTER={
+        "name": "site",
+        "timeout": 7,
+        "max_attempts": 3,
+        "catch_up": False,
+        "time_zone": "Europe/Rome",
+    },
+)
+def test_a_function_of_a_project_with_q_cluster_gets_what_schedule_would_give_it(boss):
+    django_q.schedule("math.floor", 1.5, schedule_type="D")
+    opened = boss.get(url("schedule_add")).context["adminform"].form
+    assert (opened["catch_up"].value(), opened["time_zone"].value()) == (False, "Europe/Rome")
+    assert "site" in opened.fields["queue_name"].help_text
+    boss.post(url("schedule_add"), form(path="math.floor", args="[1.5]"))
+    boss.post(url("schedule_add"), form(path="math.floor", args="[1.5]", queue_name="other"))
+    code, added, other = Schedule.objects.order_by("pk")
+    assert (added.call, added.queue_name, other.queue_name) == (code.call, "site", "other")
+    assert json.loads(added.call)["options"]["timeout_seconds"] == 7
+
+
+def test_a_schedule_that_fails_and_one_that_runs_once_are_told_in_the_list(boss):
+    failing = Schedule.objects.create(path="nothing", kind="minutes", minutes=1)
+    for _ in range(3):
+        failing.fail(ValueError("token=hunter2 <b>"), timezone.now(), pause_seconds=60, most=5)
+    Schedule.objects.create(path="nothing", kind="once")
+    page = boss.get(url("schedule_changelist")).content.decode()
+    assert "could not run (3)" in page and "ValueError: token=******** &lt;b&gt;" in page
+    assert "every minute<" in page and "no end" in page and page.count("no end") == 1
+
+
 @override_settings(DBQ={"API_FUNCTIONS": ["builtins.dict"]})
 def test_a_secret_in_the_form_is_stars_and_stays_what_it_was(boss):
     made = Schedule.of_call("builtins.dict", kwargs={"password": "hunter2", "n": 1})
@@ -527,6 +712,32 @@ def test_a_secret_in_the_form_is_stars_and_stays_what_it_was(boss):
     assert response.status_code == 302
     made.refresh_from_db()
     assert json.loads(made.call)["kwargs"] == {"password": "hunter2", "n": 2}
+
+
+@override_settings(DBQ={"API_FUNCTIONS": ["math.floor"]})
+def test_a_call_whose_result_keeps_its_type_still_does_with_other_arguments(boss):
+    made = django_q.schedule("math.floor", 1.5, schedule_type="D")
+    boss.post(url("schedule_change", made.pk), form(path="math.floor", args="[2.5]"))
+    made.refresh_from_db()
+    assert {"args": [2.5], "typed": True}.items() <= json.loads(made.call).items()
+
+
+def test_a_form_that_was_open_while_a_worker_fired_does_not_set_the_schedule_back(boss):
+    first = timezone.now().replace(microsecond=123456) - datetime.timedelta(minutes=5)
+    made = Schedule.objects.create(path="nothing", kind="hourly", next_run=first, repeats=5)
+    sent = form(name="renamed", kind="hourly")
+    opened = boss.get(url("schedule_change", made.pk)).context["adminform"].form
+    for name in ("next_run", "repeats"):
+        inputs = re.findall(r'<input[^>]* name="([^"]+)"[^>]*? value="([^"]*)"', str(opened[name]))
+        sent |= dict(inputs)
+    assert get_store("default").fire().jobs == 1
+    fired = Schedule.objects.get()
+    assert boss.post(url("schedule_change", made.pk), sent).status_code == 302
+    made.refresh_from_db()
+    assert (made.name, made.next_run, made.repeats) == ("renamed", fired.next_run, 4)
+    boss.post(url("schedule_change", made.pk), {**sent, "repeats": "7"})
+    made.refresh_from_db()
+    assert (made.next_run, made.repeats) == (fired.next_run, 7)
 
 
 def test_a_function_that_code_scheduled_keeps_its_arguments(boss):
@@ -560,6 +771,20 @@ def test_schedules_are_listed_with_their_last_runs_in_few_queries(boss):
         page = boss.get(url("schedule_changelist"))
     assert page.content.decode().count("COMPLETE") >= 10
     assert len(found) <= QUERIES_MAX
+
+
+def test_to_delete_a_schedule_of_many_runs_takes_few_queries_and_lines_to_ask(boss):
+    made = Schedule.objects.create(path="nothing", kind="hourly")
+    now = timezone.now()
+    ScheduleRun.objects.bulk_create(
+        ScheduleRun(schedule=made, slot=now + datetime.timedelta(hours=number)) for number in range(100)
+    )
+    with CaptureQueriesContext(connection) as found:
+        page = boss.get(url("schedule_delete", made.pk)).content.decode()
+    assert len(found) <= QUERIES_MAX
+    assert "Slots that were fired: 100" in page and page.count(f"{now.year}-") < 10
+    boss.post(url("schedule_delete", made.pk), {"post": "yes"})
+    assert not Schedule.objects.exists() and not ScheduleRun.objects.exists()
 
 
 def test_schedules_are_disabled_and_enabled(boss):

@@ -684,6 +684,39 @@ def test_waking_waits_for_nobody_who_deletes_the_final_job(other):
 
 
 @pytest.mark.postgresql
+@pytest.mark.parametrize("how", [Job.delete, lambda job: Job.objects.filter(pk=job.pk).delete()])
+def test_who_deletes_a_group_and_who_deletes_its_final_job_do_not_block_each_other(other, how):
+    group, final, _ = a_group()
+    deleting = InTransaction(other)
+    deleting.do(lambda: list(Group.objects.select_for_update()))  # As far as `delete` may have come.
+    mine = Session("mine", lambda: None)
+    try:
+        answer = mine.begin(lambda: how(final))
+        wait_until(lambda: waits(mine), "it waits for the group")
+        deleting.do(lambda: Group.objects.get(pk=group.pk).delete())
+        deleting.commit()
+        answer.result(20)
+    finally:
+        mine.close()
+    assert not Group.objects.exists() and not Job.objects.exists()
+
+
+@pytest.mark.postgresql
+def test_pruning_passes_over_the_final_job_of_a_group_that_another_has_locked(other):
+    group, final, _ = a_group()
+    run_jobs()
+    store = get_store("default")
+    deleting = InTransaction(other)
+    deleting.do(lambda: list(Group.objects.select_for_update()))
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SET lock_timeout = '5s'")
+    assert store.discard([final.pk]) == 0
+    deleting.do(lambda: Group.objects.get(pk=group.pk).delete())
+    deleting.commit()
+    assert store.discard([final.pk]) == 0 and not Job.objects.exists()
+
+
+@pytest.mark.postgresql
 def test_a_group_that_is_being_added_to_is_deleted_with_what_was_added(other):
     group, _, _ = a_group()
     adding = InTransaction(other)

@@ -53,6 +53,7 @@ def test_the_settings_of_the_cluster_are_read(settings):
         "ack_failures": True,
         "catch_up": False,
         "save_limit": -1,
+        "save_limit_per": "func",
         "sync": True,
         "time_zone": "Europe/Rome",
         "orm": "default",
@@ -67,6 +68,7 @@ def test_the_settings_of_the_cluster_are_read(settings):
         ack_failures=True,
         catch_up=False,
         save_limit=-1,
+        save_limit_per="func",
         sync=True,
         time_zone="Europe/Rome",
     )
@@ -132,7 +134,16 @@ FAULTS = [
     ({"workers": -1}, "Q_CLUSTER['workers']: must be at least 0, not -1"),
     ({"timeout": "soon"}, "Q_CLUSTER['timeout']: must be a number, not 'soon'"),
     ({"timeout": float("nan")}, "Q_CLUSTER['timeout']: must be at least 0, not nan"),
+    (
+        {"time_zone": "Mars/x"},
+        "Q_CLUSTER['time_zone']: there is no time zone 'Mars/x'; give a name such as 'Europe/Rome'",
+    ),
     ({"save_limit": -2}, "Q_CLUSTER['save_limit']: must be at least -1, not -2"),
+    (
+        {"save_limit_per": "label"},
+        "Q_CLUSTER['save_limit_per']: must be one of None, 'group', 'func', 'name', not 'label'",
+    ),
+    ({"save_limit_per": 5}, "Q_CLUSTER['save_limit_per']: must be text, not 5"),
     ({"sync": 1}, "Q_CLUSTER['sync']: must be True or False, not 1"),
     ({"ALT_CLUSTERS": ["a"]}, "Q_CLUSTER['ALT_CLUSTERS']: must be a dictionary, not list"),
     ({"ALT_CLUSTERS": {"a": 5}}, "Q_CLUSTER['ALT_CLUSTERS']['a']: must be a dictionary, not int"),
@@ -168,7 +179,6 @@ def test_what_has_no_meaning_here_is_warned_of_with_the_reason(settings):
         "Q_CLUSTER['label']",
         "Q_CLUSTER['queue_limit']",
         "Q_CLUSTER['redis']",
-        "Q_CLUSTER['save_limit'] above 0",
     ]
     assert {id for id, _ in warned()} == {"dbq.W101"}
     assert "there is no broker: jobs are rows of the project's own database" in found

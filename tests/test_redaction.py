@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import logging
+
 import pytest
 from django.test import override_settings
 
@@ -51,6 +54,7 @@ def test_a_pattern_that_is_no_text_is_refused(wrong):
         ("password=hunter2 user=ann", f"password={MASK} user=ann"),
         ('{"api_key": "a b", "n": 1}', f'{{"api_key": {MASK}, "n": 1}}'),
         ("{'token': 'a\\'b'}", f"{{'token': {MASK}}}"),
+        ("secret_key => zz, n => 1", f"secret_key => {MASK}, n => 1"),
         ("Authorization: Bearer abc.def", f"Authorization: {MASK}"),
         ("https://x/?token=abc&page=2", f"https://x/?token={MASK}&page=2"),
         ('cut off: {"secret": "abc', f'cut off: {{"secret": {MASK}'),
@@ -70,6 +74,44 @@ def test_what_was_shown_masked_comes_back_whole():
     shown = redact(original)
     shown["to"] = "bob"
     assert restore(shown, original) == {"to": "bob", "login": {"password": "hunter2"}, "more": [{"key": 1}]}
+
+
+class OwnFormatter(logging.Formatter):
+    """One that formats the exception by itself, as those that write JSON do."""
+
+    def format(self, record):
+        error = str(record.exc_info[1]) if record.exc_info else record.exc_text
+        return f"{record.getMessage()} {error}"
+
+
+@pytest.fixture
+def lines():
+    """The lines of the workers' logger, as a formatter of somebody's own has them."""
+    stream = io.StringIO()
+    handler, logger = logging.StreamHandler(stream), logging.getLogger("django_dbq.worker")
+    handler.setFormatter(OwnFormatter())
+    logger.addHandler(handler)
+    yield stream
+    logger.removeHandler(handler)
+
+
+def told(message, lines):
+    logger = logging.getLogger("django_dbq.worker")
+    try:
+        raise ValueError(message)
+    except ValueError as error:
+        logger.critical("Worker stops: %s", error, exc_info=error)
+    return lines.getvalue()
+
+
+def test_a_formatter_that_reads_the_exception_itself_finds_none_that_tells_a_secret(lines):
+    found = told("no login with password=hunter2", lines)
+    assert found.startswith(f"Worker stops: no login with password={MASK} Traceback")
+    assert "hunter2" not in found
+
+
+def test_an_error_that_tells_no_secret_is_logged_with_its_exception(lines):
+    assert told("no login", lines) == "Worker stops: no login no login\n"
 
 
 @pytest.mark.django_db(transaction=True)

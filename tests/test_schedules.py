@@ -139,7 +139,7 @@ def test_pruning_a_job_forgets_its_slot_and_deleting_a_schedule_leaves_its_jobs(
 
 @pytest.mark.parametrize("kind", Schedule.KINDS.values)
 def test_every_kind_fires_at_the_slots_of_its_rule(kind):
-    schedule = a_schedule(kind=kind, minutes=7, cron="30 6 * * *")
+    schedule = a_schedule(kind=kind, minutes=7, cron="30 6 * * *", repeats=9)
     expected = schedule.upcoming(4)
     assert fire(expected[-1]) == len(expected)
     assert slots(schedule) == expected
@@ -213,7 +213,7 @@ def test_one_pass_catches_up_a_bounded_number_and_the_next_goes_on():
         ({"kind": "cron", "cron": "*/7 * * * *"}, "2030-06-15T10:14"),
         ({"kind": "monthly"}, "2030-06-01T12:00"),
         ({"kind": "cron", "cron": "0 0 29 2 *"}, "2028-02-29T00:00"),
-        ({"kind": "once"}, "2026-01-01T12:00"),
+        ({"kind": "once", "repeats": 1}, "2026-01-01T12:00"),
     ],
 )
 def test_or_only_the_last_of_them_however_many(fields, expected):
@@ -253,8 +253,15 @@ def test_repeats_count_jobs_not_slots():
     assert again(schedule).repeats == 2
 
 
-def test_once_is_once_and_then_disabled_and_kept():
-    schedule = a_schedule(kind="once")
+def test_once_is_once_and_then_gone_with_its_job_left():
+    a_schedule(kind="once", name="alone")
+    assert (fire(NOON), fire(NOON + DAY)) == (1, 0)
+    assert not Schedule.objects.exists()
+    assert Job.objects.get().label == "alone"
+
+
+def test_once_whose_repeats_are_told_is_disabled_and_kept():
+    schedule = a_schedule(kind="once", repeats=5)
     assert (fire(NOON), fire(NOON + DAY)) == (1, 0)
     assert (again(schedule).enabled, again(schedule).next_run) == (False, None)
 
@@ -349,6 +356,49 @@ def test_what_could_not_be_fired_is_refused_when_it_is_saved(fields, error, mess
     assert (Schedule.objects.count(), again(good).path, again(good).kind) == (1, "nothing", "daily")
 
 
+@pytest.mark.parametrize("year", [1, 9999])
+def test_a_first_time_out_of_reach_is_refused(year):
+    far = datetime.datetime(year, 1, 1, tzinfo=datetime.UTC)
+    with pytest.raises(ScheduleError, match="from the year 1900 to 9000"):
+        a_schedule(next_run=far, time_zone="America/New_York")
+    schedule = a_schedule()
+    schedule.next_run = far
+    with pytest.raises(ValidationError, match="from the year 1900 to 9000"):
+        schedule.full_clean()
+    with pytest.raises(ScheduleError, match="from the year 1900 to 9000"):
+        schedule.save()
+
+
+def test_a_workspace_may_hold_what_a_job_s_may():
+    schedule = a_schedule(workspace={"day": NOON.date(), "n": 1})
+    assert schedule.workspace == again(schedule).workspace == {"day": "2026-01-01", "n": 1}
+    schedule.workspace["day"] = NOON.date() + DAY
+    schedule.save()
+    assert again(schedule).workspace["day"] == "2026-01-02"
+
+
+@pytest.mark.parametrize(
+    ("fields", "given", "message"),
+    [
+        ({"kind": "once", "repeats": 5}, {"next_run": NOON + DAY}, "it has run: give next_run"),
+        ({"repeats": 1}, {"repeats": 3}, "it has run as often as it should: give repeats"),
+    ],
+)
+def test_one_that_has_no_slot_left_is_enabled_only_with_one(fields, given, message):
+    schedule = a_schedule(**fields)
+    assert fire(NOON) == 1
+    schedule = again(schedule)
+    schedule.enabled = True
+    with pytest.raises(ValidationError, match=message):
+        schedule.clean()
+    with pytest.raises(ScheduleError, match=message):
+        schedule.save()
+    for name, value in given.items():
+        setattr(schedule, name, value)
+    schedule.save()
+    assert fire(NOON + DAY) == 1
+
+
 def test_one_that_cannot_be_fired_any_more_can_still_be_disabled():
     schedule = a_schedule()
     with override_settings(JOBS={}):
@@ -433,3 +483,16 @@ def test_slots_are_those_of_the_rule_where_a_project_uses_no_time_zones():
     now = datetime.datetime(2026, 3, 30, 6)
     assert get_store("default").fire(now).jobs == 3
     assert again(schedule).next_run == datetime.datetime(2026, 3, 31, 6)
+
+
+# Runs of jobs that are deleted.
+
+
+@pytest.mark.parametrize("delete", [Job.delete, lambda job: Job.objects.filter(pk=job.pk).delete()])
+def test_a_run_goes_with_its_job_and_its_slot_does_not_fire_again(delete):
+    schedule = a_schedule(kind="hourly", no_overlap=True)
+    assert fire(NOON) == 1
+    delete(Job.objects.get())
+    assert slots(schedule) == []
+    assert fire(NOON) == 0
+    assert fire(NOON + HOUR) == 1 and slots(schedule) == [NOON + HOUR]

@@ -35,6 +35,7 @@ def stamp(index):
 @app.task
 def slow(index):
     time.sleep(1)
+    marks.ran()
 
 
 @app.task

@@ -45,6 +45,7 @@ def stamp(index):
 @DBOS.step()
 def sleep():
     time.sleep(1)
+    marks.ran()
 
 
 @DBOS.workflow(name="slow")

@@ -29,6 +29,7 @@ def stamp(index):
 
 def slow():
     time.sleep(1)
+    marks.ran()
 
 
 def write():

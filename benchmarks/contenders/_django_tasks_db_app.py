@@ -33,6 +33,7 @@ def stamp(index):
 @task
 def slow():
     time.sleep(1)
+    marks.ran()
 
 
 @task

@@ -37,6 +37,7 @@ def stamp(index):
 @dramatiq.actor(max_retries=0)
 def slow(index):
     time.sleep(1)
+    marks.ran()
 
 
 @dramatiq.actor(max_retries=0)

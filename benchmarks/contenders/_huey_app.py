@@ -32,6 +32,7 @@ def stamp(index):
 @huey.task()
 def slow(index):
     time.sleep(1)
+    marks.ran()
 
 
 @huey.task()

@@ -92,6 +92,7 @@ def application(connection: Any) -> Any:
     @app.register_task(SLOW)
     def slow(params: Any, ctx: Any) -> None:
         time.sleep(1)
+        marks.ran()
 
     @app.register_task(WRITE)
     def write(params: Any, ctx: Any) -> None:

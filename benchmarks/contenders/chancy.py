@@ -148,6 +148,7 @@ async def stamp(value: int) -> None:
 
 async def slow() -> None:
     await asyncio.sleep(1)
+    marks.ran()
 
 
 async def write() -> None:

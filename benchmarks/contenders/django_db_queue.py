@@ -26,7 +26,8 @@ class Bench(DjangoBench):
         workspace = {"step": 0} if value is None else value
         first = get_next_task_name(kind)
         Job.objects.bulk_create(
-            [Job(name=kind, next_task=first, workspace=dict(workspace)) for _ in range(count)], batch_size=1_000
+            [Job(name=kind, next_task=first, workspace=dict(workspace)) for _ in range(count)],
+            batch_size=1_000,
         )
 
     def put(self, kind: str, value: Any = None) -> None:
@@ -41,9 +42,9 @@ class Bench(DjangoBench):
             "future": "'NEW', now() + interval '1 day'",
         }[what]
         self.sql(
-            "INSERT INTO django_dbq_job (id, created, modified, name, next_task, workspace, queue_name, priority,"
-            " state, run_after) SELECT gen_random_uuid(), now(), now(), 'nothing', 'benchmarks.tasks.nothing',"
-            f" '{{}}', 'default', 0, {columns} FROM generate_series(1, %s)",
+            "INSERT INTO django_dbq_job (id, created, modified, name, next_task, workspace, queue_name,"
+            " priority, state, run_after) SELECT gen_random_uuid(), now(), now(), 'nothing',"
+            f" 'benchmarks.tasks.nothing', '{{}}', 'default', 0, {columns} FROM generate_series(1, %s)",
             count,
         )
         self.sql("ANALYZE django_dbq_job")

@@ -7,7 +7,8 @@ import sys
 from benchmarks.contenders import django_db_queue
 
 WORKER = (
-    "import django; django.setup(); import django_dbq.management.commands.worker as worker; worker.sleep = lambda seconds: None;"
+    "import django; django.setup(); import django_dbq.management.commands.worker as worker;"
+    " worker.sleep = lambda seconds: None;"
     " from django.core.management import execute_from_command_line as run;"
     " run(['manage.py', 'worker', 'default', '--rate_limit', '0'])"
 )

@@ -37,8 +37,8 @@ class Bench(DjangoBench):
             "future": "'NEW', false, now() + interval '1 day', null",
         }[what]
         self.sql(
-            "INSERT INTO django_dbq_job (id, created, modified, name, next_task, workspace, queue_name, priority,"
-            " plan, state, staged, run_after, finished) SELECT uuidv7(), now(), now(), 'nothing',"
+            "INSERT INTO django_dbq_job (id, created, modified, name, next_task, workspace, queue_name,"
+            " priority, plan, state, staged, run_after, finished) SELECT uuidv7(), now(), now(), 'nothing',"
             " 'benchmarks.tasks.nothing', '{}', 'default', 0, '[\"benchmarks.tasks.nothing\"]',"
             f" {columns} FROM generate_series(1, %s)",
             count,

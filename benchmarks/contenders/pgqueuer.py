@@ -138,6 +138,7 @@ def work(threads: int) -> None:
             @app.entrypoint(SLOW)
             async def slow(job: Job) -> None:
                 await asyncio.sleep(1)
+                marks.ran()
 
             @app.entrypoint(WRITE)
             async def write(job: Job) -> None:

@@ -116,6 +116,7 @@ def application(url: str, size: int, threads: int) -> Any:
     @app.task(name=SLOW)
     async def slow() -> None:
         await asyncio.sleep(1)
+        marks.ran()
 
     @app.task(name=WRITE)
     async def write() -> None:

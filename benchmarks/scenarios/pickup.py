@@ -7,7 +7,7 @@ TITLE = "Pickup by an idle worker"
 UNIT = "ms"
 LESS = True
 KINDS = frozenset({STAMP})
-SAMPLES = 150
+SAMPLES = 100
 WARM_UP = 5
 
 

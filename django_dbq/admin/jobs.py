@@ -1,8 +1,7 @@
-"""Jobs: the lists, what can be done to them, and a page of one with its history."""
+"""Jobs: the lists, and what can be done to them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
@@ -19,22 +18,17 @@ from django.http import (
 )
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.text import capfirst
 
-from django_dbq import calls
-from django_dbq.admin import lists, shown
-from django_dbq.engine.history import Value, Workspace, rebuild
+from django_dbq.admin import job_page, lists, shown
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State
-from django_dbq.models import Group, Job, PausedQueue, ScheduleRun, pause_queue, resume_queue
-from django_dbq.redaction import redact, redact_text
+from django_dbq.models import Job, pause_queue, resume_queue
+from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 
 ACTION_MAX = 10_000  # Jobs that one action deals with.
 BATCH = 1_000
-ATTEMPTS = 50  # Shown of a job at first,
-ATTEMPTS_MAX = 1_000  # and when more are asked for.
 
 # What no list shows, and may be large.
 LEFT_OUT = ("workspace", "result", "error", "plan", "call", "signature", "identity")
@@ -88,13 +82,21 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("django_dbq.delete_job")
 
+    def has_pause_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_dbq.add_pausedqueue")
+
+    def has_resume_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_dbq.delete_pausedqueue")
+
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("django_dbq.view_job") or self.has_change_permission(request)
 
     # The list.
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Job]:
-        return super().get_queryset(request).filter(self.condition)
+        # As plain jobs, whichever list it is: what is noted of a job then stands in one history.
+        jobs = Job.objects.filter(self.condition)
+        return jobs.order_by(*self.get_ordering(request))  # type: ignore[no-any-return]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[lists.BoundedChangeList]:
         return lists.BoundedChangeList
@@ -105,6 +107,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not issubclass(queryset.model, Job):  # The entries of a job's history.
             return Paginator(queryset, per_page, *args, **kwargs)
         paginator = lists.BoundedPaginator(queryset.defer(*self.left_out), per_page, *args, **kwargs)
+        paginator.near = hasattr(request, "_dbq_since")
         if not {"q", "age", "queue", "name", "group"} & request.GET.keys():
             wanted = request.GET.get("state")
             if wanted in list(State) or wanted is None:
@@ -149,7 +152,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="took")
     def shown_duration(self, job: Job) -> str:
-        return format_html('<span class="dbq-time">{}</span>', shown.duration(_seconds(job)))
+        return format_html('<span class="dbq-time">{}</span>', shown.duration(job_page.seconds_of(job)))
 
     # What can be done to those chosen from it.
 
@@ -169,12 +172,12 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def cancel(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> None:
         self._do(request, queryset, "cancel")
 
-    @admin.action(description="Pause the queues of these jobs", permissions=["change"])
+    @admin.action(description="Pause the queues of these jobs", permissions=["pause"])
     def pause_queues(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> None:
         names = [name for name in self._queues(queryset) if pause_queue(name)]
         _tell(request, len(names), f"Paused: {', '.join(names)}.", "These queues are paused already.")
 
-    @admin.action(description="Resume the queues of these jobs", permissions=["change"])
+    @admin.action(description="Resume the queues of these jobs", permissions=["resume"])
     def resume_queues(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> None:
         names = [name for name in self._queues(queryset) if resume_queue(name)]
         _tell(request, len(names), f"Resumed: {', '.join(names)}.", "None of these queues is paused.")
@@ -187,11 +190,10 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if len(jobs) > ACTION_MAX:
             del jobs[ACTION_MAX:]
             messages.warning(request, f"An action deals with {ACTION_MAX:,} jobs at most: the first ones.")
+        label = VERBS[verb][0]
         done = apply(verb, jobs)
         if done:
-            text = f"{VERBS[verb][0]}."
-            lists.note(request, jobs, text)
-        label = VERBS[verb][0]
+            lists.note(request, jobs, f"{label}.")
         left = len(jobs) - done
         more = f" {left} left as they were: {_WHY[verb]}." if left else ""
         _tell(
@@ -240,13 +242,14 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "has_view_permission": True,
             "has_delete_permission": self.has_delete_permission(request),
             "list_url": self._url("changelist"),
-            "history_url": self._url("history", job.pk),
+            "history_url": reverse(
+                "admin:django_dbq_job_history", args=[job.pk], current_app=self.admin_site.name
+            ),
             "delete_url": self._url("delete", job.pk),
-            **_page(request, job),
+            **job_page.context_of(request, job),
+            "verbs": _offered(job) if self.has_change_permission(request) else [],
             **(extra_context or {}),
         }
-        if not self.has_change_permission(request):
-            context["verbs"] = []
         request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/django_dbq/job.html", context)
 
@@ -310,7 +313,7 @@ class QueuedJobAdmin(JobAdmin):
 
 
 _WHY = {
-    "retry": "a job has to have ended to run again",
+    "retry": "a job has to have failed, or been cancelled",
     "retry_from_start": "a job has to have ended, and to know its first task, to run again",
     "run_now": "they are not waiting for a time",
     "cancel": "what has ended cannot be cancelled",
@@ -329,6 +332,12 @@ def apply(verb: str, jobs: Collection[Job]) -> int:
     return done
 
 
+def _retry(using: str, ids: Collection[Any]) -> int:
+    # One that is complete has no failed task: it would run again from its start.
+    jobs = Job.objects.using(using).filter(pk__in=ids, state__in=VERBS["retry"][1])
+    return get_store(using).retry(list(jobs.values_list("pk", flat=True)))
+
+
 def _run_now(using: str, ids: Collection[Any]) -> int:
     waiting = Job.objects.using(using).filter(pk__in=ids, state__in=DUE_STATES, run_after__isnull=False)
     done = 0
@@ -340,7 +349,7 @@ def _run_now(using: str, ids: Collection[Any]) -> int:
 
 
 _APPLY: dict[str, Callable[[str, Collection[Any]], int]] = {
-    "retry": lambda using, ids: get_store(using).retry(ids),
+    "retry": _retry,
     "retry_from_start": lambda using, ids: get_store(using).retry(ids, from_start=True),
     "run_now": _run_now,
     "cancel": lambda using, ids: len(get_store(using).cancel(ids)),
@@ -355,134 +364,11 @@ def _jobs(number: int) -> str:
     return f"{number:,} job{'' if number == 1 else 's'}"
 
 
-def _seconds(job: Job) -> float | None:
-    if job.started is None or job.state not in (*FINISHED_STATES, *HELD_STATES):
-        return None
-    end = job.finished or (timezone.now() if timezone.is_aware(job.started) else timezone.localtime())
-    return max(0.0, (end - job.started).total_seconds())
-
-
-# The page.
-
-
-def _page(request: HttpRequest, job: Job) -> dict[str, Any]:
-    wanted = request.GET.get("attempts", "")
-    limit = min(ATTEMPTS_MAX, int(wanted)) if wanted.isdecimal() and len(wanted) < 6 else ATTEMPTS
-    runs = list(job.runs.order_by("-claim")[: limit + 1])
-    earlier = len(runs) > limit
-    runs = runs[:limit][::-1]
-    steps, contradicted = rebuild([run.changes for run in runs], job.workspace or {})
-    attempts = [
-        {
-            "task": run.task,
-            "number": run.attempt,
-            "worker": run.worker,
-            "started": shown.moment(run.started),
-            "duration": shown.duration((run.finished - run.started).total_seconds()),
-            "outcome": shown.badge(run.outcome, shown.OUTCOME_TONES.get(run.outcome)),
-            "failed": run.outcome in ("failed", "lost"),
-            "error": redact_text(shown.cut(run.error)) if run.error else "",
-            "error_line": redact_text(run.error.strip().rpartition("\n")[2][:300]) if run.error else "",
-            "changed": [
-                (key, _text(step.before[key], key), _text(step.after[key], key)) for key in step.changed
-            ],
-            "before": _whole(step.before),
-            "after": _whole(step.after),
-        }
-        for run, step in zip(runs, steps, strict=True)
+def _offered(job: Job) -> list[tuple[str, str]]:
+    """Return those of VERBS, with their labels, that make sense for a job now."""
+    waits = job.run_after is not None
+    return [
+        (verb, label)
+        for verb, (label, states) in VERBS.items()
+        if job.state in states and (verb != "run_now" or waits)
     ]
-    schedule_run = ScheduleRun.objects.filter(job=job.pk).select_related("schedule").first()
-    plan = job.plan if isinstance(job.plan, (list, tuple)) else []
-    unended = job.state not in FINISHED_STATES
-    return {
-        "facts": _facts(job, schedule_run),
-        "state": shown.badge(job.state),
-        "attempts": attempts,
-        "earlier": earlier,
-        "more_attempts": min(ATTEMPTS_MAX, limit * 10) if limit < ATTEMPTS_MAX else None,
-        "contradicted": contradicted,
-        "ahead": list(plan[job.position :]) if unended and not _stands_alone(job) else [],
-        "ahead_of_failed": list(plan[job.position + 1 :]) if job.state == State.FAILED else [],
-        "running": job.state in HELD_STATES,
-        "call": _call(job),
-        "workspace": shown.as_json(job.workspace or {}),
-        "result": None if job.result is None else shown.as_json(job.result),
-        "error": redact_text(shown.cut(job.error)) if job.error else "",
-        "verbs": [(verb, label) for verb, (label, states) in VERBS.items() if _offered(verb, job, states)],
-    }
-
-
-def _stands_alone(job: Job) -> bool:
-    return not job.plan
-
-
-def _offered(verb: str, job: Job, states: Collection[str]) -> bool:
-    return job.state in states and (verb != "run_now" or job.run_after is not None)
-
-
-def _text(value: Value, key: str) -> str:
-    """Return what stood under a key, as text for people."""
-    if value.kind == "known":
-        return shown.as_json(redact({key: value.value})[key], shown.VALUE_MAX)
-    return {
-        "absent": "(nothing)",
-        "unknown": "(something: nobody noted what)",
-        "perhaps": "(not known)",
-    }[value.kind]
-
-
-def _whole(workspace: Workspace) -> str:
-    known = {key: value.value for key, value in workspace.items() if value.kind == "known"}
-    lines = shown.as_json(known)
-    unsure = [key for key, value in workspace.items() if value.kind in ("unknown", "perhaps")]
-    return lines + (f"\n\nNot known: {', '.join(unsure)}" if unsure else "")
-
-
-def _call(job: Job) -> dict[str, Any] | None:
-    """Return the arguments of a function call, as its row has them."""
-    if job.call is None:
-        return None
-    try:
-        call = json.loads(job.call)
-        args, kwargs, options = call["args"], call["kwargs"], call["options"]
-    except (ValueError, KeyError, TypeError):
-        return {"unreadable": True}
-    return {
-        "args": shown.as_json(args),
-        "kwargs": shown.as_json(kwargs),
-        "options": shown.as_json(options) if options else "",
-        "signed": calls.signature_holds(job),
-    }
-
-
-def _facts(job: Job, schedule_run: ScheduleRun | None) -> list[tuple[str, Any]]:
-    ends = Group.objects.filter(final=job.pk).first()
-    paused = PausedQueue.objects.filter(pk=job.queue_name).exists()
-    queue = format_html("{} {}", job.queue_name, shown.badge("paused", "busy")) if paused else job.queue_name
-    waits = job.state in DUE_STATES and job.run_after is not None
-    facts = [
-        ("Name", job.name if job.title else ""),
-        ("Id", job.pk),
-        ("Queue", queue),
-        ("Priority", job.priority),
-        ("Label", job.label or ""),
-        ("Group", _link(job.group, "group") if job.group else ""),
-        ("Final job of", _link(ends, "group") if ends else ""),
-        ("Schedule", _link(schedule_run.schedule, "schedule") if schedule_run else ""),
-        ("For the slot", shown.moment(schedule_run.slot) if schedule_run else ""),
-        ("Created", shown.moment(job.created)),
-        ("Not before", shown.moment(job.run_after) if waits else ""),
-        ("Started", shown.moment(job.started) if job.started else ""),
-        ("Finished", shown.moment(job.finished) if job.finished else ""),
-        ("Duration", shown.duration(seconds) if (seconds := _seconds(job)) is not None else ""),
-        ("Worker", job.claimed_by or ""),
-        ("Lease until", shown.moment(job.lease_until) if job.lease_until else ""),
-        ("Attempt", job.attempt or ""),
-        ("Workers lost", job.lost_attempts or ""),
-        ("Cancel", "asked for" if job.cancel_requested and job.state not in FINISHED_STATES else ""),
-    ]
-    return [(name, value) for name, value in facts if value != ""]
-
-
-def _link(row: Any, model: str) -> str:
-    return format_html('<a href="{}">{}</a>', reverse(f"admin:django_dbq_{model}_change", args=[row.pk]), row)

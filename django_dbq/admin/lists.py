@@ -13,6 +13,7 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db import connections, models
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -52,6 +53,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
     rough = False  # Whether the number is an estimate, or that there are more.
     estimate: Callable[[], int] | None = None
+    near = False  # Whether they are among the newest SCAN_MAX.
 
     @cached_property
     def count(self) -> int:
@@ -64,7 +66,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
     def page(self, number: Any) -> Any:
         if self.count > FEW:
-            return super().page(number)
+            return self._page_of_many(number)
         # What is few is put in order here. Asked for it in order, a database may read a million other
         # rows, expecting to meet enough of these soon.
         number = self.validate_number(number)
@@ -77,6 +79,29 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         names, _ = rows.query.deferred_loading
         found = rows.model._default_manager.using(rows.db).filter(pk__in=[key[0] for key in shown])
         return self._get_page(found.defer(*names).order_by(*order), number, self)  # type: ignore[attr-defined]
+
+    def _page_of_many(self, number: Any) -> Any:
+        """Return a page of many jobs; when all of them are old, without reading every newer job first."""
+        rows: Any = self.object_list
+        first, *others = [str(name) for name in rows.query.order_by]
+        if self.near or not rows.query.where or first.lstrip("-") != "created":
+            return super().page(number)
+        end = next(iter(_newest_or_oldest(first)[SCAN_MAX : SCAN_MAX + 1]), None)
+        if end is None:
+            return super().page(number)
+        number = self.validate_number(number)
+        shown = slice((number - 1) * self.per_page, number * self.per_page)
+        near = rows.filter(**{"created__gt" if first.startswith("-") else "created__lt": end})
+        found = list(near[shown])
+        if len(found) < self.per_page:
+            known = not self.rough or self.estimate
+            many = self.count if known else rows.order_by()[: SCAN_MAX + 1].count()
+            if many > SCAN_MAX:
+                return super().page(number)
+            # As an expression: there is no index that it could be read in the order of.
+            created = Coalesce("created", "created")
+            found = list(rows.order_by(created.desc() if first.startswith("-") else created, *others)[shown])
+        return self._get_page(found, number, self)  # type: ignore[attr-defined]
 
     @cached_property
     def num_pages(self) -> int:
@@ -98,10 +123,14 @@ class BoundedChangeList(ChangeList):
 def among_newest(request: HttpRequest, jobs: models.QuerySet[Job]) -> models.QuerySet[Job]:
     """Return the jobs that are among the newest SCAN_MAX."""
     if not hasattr(request, "_dbq_since"):
-        newest = Job.objects.order_by("-created").values_list("created", flat=True)
+        newest = _newest_or_oldest("-created")
         request._dbq_since = next(iter(newest[SCAN_MAX : SCAN_MAX + 1]), None)  # type: ignore[attr-defined]
     since = request._dbq_since  # type: ignore[attr-defined]
     return jobs if since is None else jobs.filter(created__gt=since)
+
+
+def _newest_or_oldest(order: str) -> models.QuerySet[Job, Any]:
+    return Job.objects.order_by(order).values_list("created", flat=True)  # type: ignore[no-any-return]
 
 
 def search(request: HttpRequest, jobs: models.QuerySet[Job], term: str) -> models.QuerySet[Job]:
@@ -192,24 +221,30 @@ class NameFilter(_OneOfMany):
 
 
 class GroupFilter(admin.SimpleListFilter):
-    """The newest groups, and the one asked for."""
+    """The newest groups, and the one asked for; what is no group's id is a label, as django-q has groups."""
 
     title = "group"
     parameter_name = "group"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        wanted = models.Q(pk=value) if (value := self._pk()) else models.Q()
-        newest = list(Group.objects.order_by("-pk")[:GROUPS])
-        if value and value not in [group.pk for group in newest]:
-            newest += Group.objects.filter(wanted)
-        return [(str(group.pk), group.reference) for group in newest]
+        groups, value = list(Group.objects.order_by("-pk")[:GROUPS]), self.value()
+        if self._group and self._group not in groups:
+            groups.append(self._group)
+        found = [(str(group.pk), group.reference) for group in groups]
+        return found if self._group or not value else [*found, (value, value)]
 
-    def _pk(self) -> int | None:
+    @cached_property
+    def _group(self) -> Group | None:
         value = self.value() or ""
-        return int(value) if value.isdecimal() and len(value) < 19 else None
+        known = value.isdecimal() and len(value) < 19
+        return Group.objects.filter(pk=int(value)).first() if known else None
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> models.QuerySet[Job]:
-        return queryset.filter(group=pk) if (pk := self._pk()) else queryset
+        if self._group:
+            return queryset.filter(group=self._group)
+        if not (value := self.value()):
+            return queryset
+        return queryset.filter(label=value) if storable(value) else queryset.none()
 
 
 class AgeFilter(admin.SimpleListFilter):

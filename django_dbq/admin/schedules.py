@@ -21,9 +21,10 @@ from django.utils.html import format_html
 
 from django_dbq import calls, conf
 from django_dbq.admin import lists, shown
+from django_dbq.compat import django_q, django_q_settings
 from django_dbq.engine.arguments import decode
 from django_dbq.engine.schedule import Kind, check_cron
-from django_dbq.exceptions import CallError, DBQError, ScheduleError
+from django_dbq.exceptions import CallError, DBQError, ScheduleError, SettingsError
 from django_dbq.models import Schedule, ScheduleRun
 from django_dbq.redaction import redact, redact_text, restore
 from django_dbq.views import refusal_of
@@ -31,7 +32,7 @@ from django_dbq.views import refusal_of
 UPCOMING = 5
 RUNS = 10
 MINUTES_MAX = 5_256_000
-OBJECT = 'an object, such as {"to": "all"}'
+_MOVED_BY_WORKERS = {"next_run", "repeats"}
 
 
 class JSONText(forms.JSONField):
@@ -79,6 +80,11 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         label="Keyword arguments",
         help_text="Of a function: a JSON object.",
     )
+    hook = forms.CharField(
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text="Of a function: the path of another, open like it, that is called when a run has ended.",
+    )
     workspace = JSONText(
         dict, 'an object, such as {"to": "all"}', help_text="Of a job of JOBS: a JSON object."
     )
@@ -98,7 +104,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             "minutes": "Between two runs, where the kind is minutes.",
             "cron": "Where the kind is cron: minute, hour, day, month, day of week. Such as 0 6 * * 1-5.",
             "next_run": "The first run, from which the others are counted; a cron line begins here.",
-            "repeats": "How often it still runs. Below 0: without end.",
+            "repeats": "How often it still runs. Below 0: without end; one of the kind once is then deleted.",
             "date_keyword": "The argument, or key of the workspace, that is given the time a run is for.",
             "catch_up": "After a stop, every run that was missed is made up for; otherwise only the last.",
             "no_overlap": "A run is passed over while the job before it has not ended.",
@@ -115,18 +121,34 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             ("workspace", self.old_workspace),
         ):
             self.initial[name] = redact(value)
+        self.initial["hook"] = self.original["options"].get("hook", "")
+        if "path" in self.fields and django_q_settings.is_set():
+            self._begin_as_q_cluster_says()
         if "time_zone" in self.fields:
             names = sorted({*available_timezones(), self.instance.time_zone} - {""})
             default = f"{settings.TIME_ZONE} (the project's)"
             zones: Any = self.fields["time_zone"]
             zones.choices = [("", default), *((name, name) for name in names)]
+        for name in _MOVED_BY_WORKERS.intersection(self.fields):
+            self.fields[name].show_hidden_initial = True
         if "next_run" in self.fields:
             self.fields["next_run"].required = False
             here = timezone.get_current_timezone_name() if settings.USE_TZ else settings.TIME_ZONE
             self.fields["next_run"].help_text += f" In {here}."
 
+    def _begin_as_q_cluster_says(self) -> None:
+        with suppress(SettingsError):  # Which `check` tells of.
+            _, fields = django_q.schedule_defaults()
+            help_text = f"Empty: that of the job; of a function {fields.pop('queue_name')!r}."
+            self.fields["queue_name"].help_text = help_text
+            if self.instance._state.adding:
+                self.initial.update(fields)
+
     def clean(self) -> dict[str, Any]:
         given = super().clean() or self.cleaned_data
+        if not self.instance._state.adding:  # A worker may have fired it since the form was shown.
+            for name in _MOVED_BY_WORKERS.intersection(given).difference(self.changed_data):
+                given[name] = getattr(self.instance, name)
         kind = given.get("kind")
         if kind == Kind.CRON:
             try:
@@ -147,26 +169,40 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def _take_call(self, given: dict[str, Any]) -> None:
         """Put what is to be called into the row. A function has to be open, or to stay as it was."""
-        path, old = given["path"], self.original
+        path, hook, old = given["path"], given["hook"], self.original
         if path in conf.workflows():
             if given["args"] or given["kwargs"]:
                 self.add_error("args", "A job of JOBS has no arguments: it has a workspace.")
+            if hook:
+                self.add_error("hook", "The hooks of a job of JOBS stand in its entry there.")
             self.instance.call = None
             return
         args, kwargs = restore(given["args"], old["args"]), restore(given["kwargs"], old["kwargs"])
         same = path == self.old_path and self.instance.call is not None
-        if same and (args, kwargs) == (old["args"], old["kwargs"]):
+        same_hook = same and hook == old["options"].get("hook", "")
+        if same_hook and (args, kwargs) == (old["args"], old["kwargs"]):
             return
         # Whoever may edit schedules is not thereby one who may run whatever the server has.
         if (why := refusal_of(path)) is not None:
             known = ", ".join(sorted(conf.workflows())[:10]) or "none"
             self.add_error("path", f"{why} Jobs of JOBS: {known}.")
             return
+        if hook and not same_hook and (why := refusal_of(hook)) is not None:
+            self.add_error("hook", why)
+            return
         try:
             calls.path_of(path)
             args, kwargs = decode(args), {key: decode(value) for key, value in kwargs.items()}
-            options, via = (old["options"], old.get("via")) if same else ({}, None)
-            self.instance.call = calls.columns_of(path, args, kwargs, options, via)["call"]
+            options, more = old["options"], {key: old.get(key) for key in ("via", "typed")}
+            if not same:
+                options, more = {}, {}
+                if django_q_settings.is_set():
+                    options, fields = django_q.schedule_defaults(given["queue_name"] or None)
+                    given["queue_name"], more = fields["queue_name"], {"typed": True}
+            options = {key: value for key, value in options.items() if key != "hook"}
+            if hook:
+                options["hook"] = calls.path_of(hook)
+            self.instance.call = calls.columns_of(path, args, kwargs, options, **more)["call"]
         except (DBQError, ValueError, TypeError) as error:
             self.add_error("path" if isinstance(error, CallError) else "args", str(error))
 
@@ -189,7 +225,7 @@ class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_facets = admin.ShowFacets.NEVER
     change_form_template = "admin/django_dbq/schedule_form.html"
     fieldsets: ClassVar[Any] = (
-        (None, {"fields": ("name", "path", "args", "kwargs", "workspace", "queue_name")}),
+        (None, {"fields": ("name", "path", "args", "kwargs", "hook", "workspace", "queue_name")}),
         ("When", {"fields": ("kind", "minutes", "cron", "time_zone", "next_run", "repeats", "enabled")}),
         ("How", {"fields": ("catch_up", "no_overlap", "date_keyword")}),
     )
@@ -210,12 +246,12 @@ class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return ()
         # JOBS says the rest, and would say it again.
         names = tuple(name for _, options in self.fieldsets for name in options["fields"])
-        return tuple(name for name in names if name not in ("enabled", "args", "kwargs"))
+        return tuple(name for name in names if name not in ("enabled", "args", "kwargs", "hook"))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None or (obj.declared is None and self.has_change_permission(request, obj)):
             return self.fieldsets
-        hidden = ("args", "kwargs", "workspace")
+        hidden = ("args", "kwargs", "hook", "workspace")
         return [
             (title, {"fields": tuple(name for name in options["fields"] if name not in hidden)})
             for title, options in self.fieldsets
@@ -227,7 +263,8 @@ class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="when")
     def shown_rule(self, schedule: Schedule) -> str:
-        words = {Kind.CRON: schedule.cron, Kind.MINUTES: f"every {schedule.minutes} minutes"}
+        minutes = "minute" if schedule.minutes == 1 else f"{schedule.minutes} minutes"
+        words = {Kind.CRON: schedule.cron, Kind.MINUTES: f"every {minutes}"}
         what = words.get(schedule.kind, schedule.get_kind_display())  # type: ignore[call-overload]
         return f"{what} ({schedule.time_zone})" if schedule.time_zone else str(what)
 
@@ -237,12 +274,16 @@ class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="left")
     def shown_repeats(self, schedule: Schedule) -> str:
+        if schedule.kind == Kind.ONCE:
+            return "1" if schedule.next_run and schedule.repeats else "0"
         return "no end" if schedule.repeats < 0 else str(schedule.repeats)
 
     @admin.display(description="last run")
     def shown_last_run(self, schedule: Any) -> str:
         if schedule.error:
-            return shown.badge("could not run", "bad")
+            why = redact_text(shown.cut(schedule.error, 300))
+            failures = f"could not run ({schedule.failures})"
+            return format_html('<span title="{}">{}</span>', why, shown.badge(failures, "bad"))
         if schedule.last_job is None or schedule.last_state is None:
             return "-"
         url = reverse("admin:django_dbq_job_change", args=[schedule.last_job])
@@ -269,6 +310,16 @@ class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         word = "Enabled" if enabled else "Disabled"
         lists.note(request, changed, f"{word}.")
         messages.success(request, f"{word}: {len(changed)}.")
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
+        # Django would list every slot that was ever fired.
+        schedules = list(objs)
+        fired = ScheduleRun.objects.filter(schedule__in=schedules).count()
+        denied = set() if self.has_delete_permission(request) else {"schedule"}
+        numbers = {"schedules": len(schedules), "slots that were fired": fired}
+        return [str(schedule) for schedule in schedules], numbers, denied, []
 
     # The form.
 

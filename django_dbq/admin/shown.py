@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 
+from django_dbq.engine.arguments import decode
 from django_dbq.engine.lifecycle import State
 from django_dbq.redaction import redact
 
@@ -29,6 +30,14 @@ OUTCOME_TONES = {"done": "good", "finish": "good", "goto": "good", "failed": "ba
 def as_json(value: Any, most: int = WHOLE_MAX) -> str:
     """Return a value as JSON text for people, its secrets masked, cut where it is long."""
     return cut(json.dumps(redact(value), indent=2, ensure_ascii=False, default=str), most)
+
+
+def as_values(value: Any) -> str:
+    """Return what a call was given, or has returned, as JSON text for people: a date as its text."""
+    try:
+        return as_json(decode(value))
+    except (ValueError, TypeError, ArithmeticError):  # Not written by this project.
+        return as_json(value)
 
 
 def cut(text: str, most: int = WHOLE_MAX) -> str:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django_dbq import calls, conf, results
 from django_dbq.compat.django_q_settings import cluster as settings_of
 from django_dbq.engine.lifecycle import State
+from django_dbq.engine.workflow import parse_execution
 from django_dbq.exceptions import CallError, nearest
 from django_dbq.models import Group, Job, Schedule, uuid7
 from django_dbq.models.job import LABEL_MAX
@@ -79,9 +80,10 @@ def _columns(
 
 def _execution(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return these options as those of a function call."""
-    queue = options.get("cluster")
+    queue, timeout = options.get("cluster"), options.get("timeout")
+    _check("cluster", "queue_name", queue or None)
+    _check("timeout", "timeout_seconds", None if timeout == -1 else timeout)
     settings = settings_of(queue)
-    timeout = options.get("timeout")
     timeout = settings.timeout if timeout is None else timeout
     acknowledged = settings.ack_failures if options.get("ack_failure") is None else options["ack_failure"]
     attempts = 1 if settings.max_attempts is None else settings.max_attempts or None
@@ -102,6 +104,13 @@ def _execution(options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _check(argument: str, option: str, value: Any) -> None:
+    """Raise CallError, with the caller's name of it, for a value that this option of a call cannot have."""
+    problems = [] if value is None else parse_execution({option: value})[1]
+    if problems:
+        raise CallError(f"{argument}: {problems[0].message}")
+
+
 def _is_sync(options: Mapping[str, Any]) -> bool:
     sync = options.get("sync")
     return settings_of(options.get("cluster")).sync if sync is None else bool(sync)
@@ -110,6 +119,8 @@ def _is_sync(options: Mapping[str, Any]) -> bool:
 def _text(what: str, value: Any) -> str | None:
     if value is None or value == "":
         return None
+    if isinstance(value, (int, uuid.UUID)) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str) or len(value) > LABEL_MAX:
         raise CallError(f"{what} must be text of at most {LABEL_MAX} characters, not {value!r:.80}")
     return value
@@ -204,7 +215,7 @@ def async_iter(func: Callable[..., Any] | str, args_iter: Iterable[Any], **kwarg
 
     An item that is a tuple holds the arguments of a call, any other is the only one. The
     options are those of `async_task`: hook, group, task_name and save are of the list,
-    the others of each call. When a call fails, so has the list.
+    the others of each call. When a call fails, so has the list, and its hook is given that call.
 
     Raises CallError for what no worker could call, before anything is written.
     """
@@ -215,11 +226,13 @@ def async_iter(func: Callable[..., Any] | str, args_iter: Iterable[Any], **kwarg
     }
     each["save"] = True  # The list is made from them.
     items = [item if isinstance(item, tuple) else (item,) for item in args_iter]
-    parts = [Job(**_columns(func, item, kwargs, each)) for item in items]
+    path, hook = calls.path_of(func), options.get("hook")
+    more = {"failure_hook": None if hook is None else calls.path_of(hook)}
+    parts = [Job(**_columns(func, item, kwargs, each, **more)) for item in items]
     final_id = uuid7()
 
     def create() -> list[Job]:
-        return _create_list(parts, final_id, options, using)
+        return _create_list(path, parts, final_id, options, using)
 
     if _is_sync(options):
         run_now(create, using)
@@ -229,7 +242,9 @@ def async_iter(func: Callable[..., Any] | str, args_iter: Iterable[Any], **kwarg
     return final_id.hex
 
 
-def _create_list(parts: list[Job], final_id: uuid.UUID, options: Mapping[str, Any], using: str) -> list[Job]:
+def _create_list(
+    path: str, parts: list[Job], final_id: uuid.UUID, options: Mapping[str, Any], using: str
+) -> list[Job]:
     """Save the calls of a list and the job that gathers their results, whose options these are."""
     group = Group(reference=final_id.hex)
     group.save(using=using)
@@ -237,7 +252,7 @@ def _create_list(parts: list[Job], final_id: uuid.UUID, options: Mapping[str, An
         part.group = group
     if parts:
         Job.objects.using(using).bulk_create(parts)
-    columns = _columns(results.gather, (group.pk, using), {}, {**options, "timeout": None})
+    columns = _columns(results.gather, (group.pk, using), {}, {**options, "timeout": None}, of=path)
     final = Job(id=final_id, **columns)
     final.save(using=using)
     group.on_completion(final)
@@ -263,7 +278,7 @@ def async_chain(
 
     Raises CallError for what no worker could call, before anything is written.
     """
-    label = group or uuid7().hex
+    label = _text("group", group) or uuid7().hex
     shared = {"group": label, **({} if sync is None else {"sync": sync})}
     first, *others = _links(chain, shared, end_hook=None if hook is None else calls.path_of(hook))
     job_id = uuid7()
@@ -523,6 +538,17 @@ def schedule(func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Sched
     return made
 
 
+def schedule_defaults(cluster: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `schedule()` takes from Q_CLUSTER: the options of its calls, and its own fields.
+
+    Raises SettingsError, and CallError for a name that no queue can have.
+    """
+    options = _execution({"cluster": cluster, "sync": False})
+    settings = settings_of(cluster)
+    fields = {"catch_up": settings.catch_up, "time_zone": settings.time_zone or ""}
+    return options, {"queue_name": options.pop("queue_name"), **fields}
+
+
 _OF_SCHEDULE = (
     *("name", "hook", "schedule_type", "minutes", "repeats", "next_run", "cron", "cluster"),
     "intended_date_kwarg",
@@ -547,8 +573,8 @@ def unsaved_schedule(
 ) -> Schedule:
     """Return a schedule, not saved; `options` are those of `async_task`. Raises CallError."""
     kind = _TYPES.get(schedule_type, schedule_type)
-    settings = settings_of(cluster)
     execution = _execution({**options, "hook": hook, "cluster": cluster, "sync": False})
+    _, fields = schedule_defaults(cluster)
     return Schedule.of_call(
         func,
         tuple(args),
@@ -562,8 +588,7 @@ def unsaved_schedule(
         next_run=_moment(next_run),
         cron=cron or "",
         date_keyword=intended_date_kwarg or "",
-        catch_up=settings.catch_up,
-        time_zone=settings.time_zone or "",
+        **fields,
     )
 
 

@@ -333,7 +333,7 @@ def _take_list(label: str, rows: list[QTask], queue: Queue, using: str, write: b
         parts.append(part)
     options = {"cluster": rows[0].key, "save": tasks[0].get("save")}
     if write:
-        _create_list(parts, final_id, options, using)
+        _create_list(parts[0].name, parts, final_id, options, using)
         _delete(using, rows)
     queue.by_function.update(part.name for part in parts)
 

@@ -16,8 +16,9 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.signals import setting_changed
 from django.db import router
 
+from django_dbq.engine.schedule import zone
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, Problem
-from django_dbq.exceptions import SettingsError, nearest
+from django_dbq.exceptions import ScheduleError, SettingsError, nearest
 from django_dbq.models import Job
 
 DEFAULT_NAME = "default"
@@ -96,6 +97,11 @@ def signer_name() -> str:
     """Return the name with which django-q signs what it queues, in every cluster. Raises SettingsError."""
     _cluster(None)  # Which raises.
     return _setting().get("name") or DEFAULT_NAME
+
+
+def is_set() -> bool:
+    """Tell whether the project has Q_CLUSTER."""
+    return bool(_setting())
 
 
 def clusters() -> list[str]:
@@ -194,6 +200,11 @@ def _faults_of_values(where: str, values: dict[str, Any]) -> Iterator[Problem]:
         elif key == "save_limit_per" and value not in SAVE_LIMIT_PER and value:
             known = ", ".join(repr(name) for name in SAVE_LIMIT_PER)
             yield Problem("value", spot, f"must be one of {known}, not {value!r}")
+        elif key == "time_zone" and value:
+            try:
+                zone(value)
+            except ScheduleError as error:
+                yield Problem("value", spot, str(error))
         elif wanted in (_WHOLE, _NUMBER):
             least = -1 if key == "save_limit" else 0
             if not least <= value < float("inf"):

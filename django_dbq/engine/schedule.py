@@ -16,6 +16,7 @@ from django_dbq.exceptions import ScheduleError
 
 FIELDS = ("minute", "hour", "day of month", "month", "day of week")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+YEARS = range(1900, 9001)  # Of first slots: there are zones, and slots, on both sides of them.
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -66,6 +67,7 @@ class Rule:
     def __post_init__(self) -> None:
         if self.anchor.tzinfo is None:
             raise ScheduleError(f"the first time of a schedule needs a time zone, unlike {self.anchor}")
+        check_first(self.anchor)
         zone(self.time_zone)
         if self.kind is Kind.MINUTES and not 1 <= self.minutes <= 5_256_000:
             raise ScheduleError(f"minutes must be from 1 to 5,256,000 (ten years), not {self.minutes}")
@@ -179,6 +181,12 @@ def zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError, TypeError):
         raise ScheduleError(f"there is no time zone {name!r}; give a name such as 'Europe/Rome'") from None
+
+
+def check_first(slot: datetime) -> None:
+    """Raise ScheduleError for a first slot out of reach."""
+    if slot.year not in YEARS:
+        raise ScheduleError(f"a schedule begins from the year {YEARS[0]} to {YEARS[-1]}, not at {slot}")
 
 
 def expanded(line: str) -> str:

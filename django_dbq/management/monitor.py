@@ -272,7 +272,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _queues(queues: Sequence[Queue], selected: str | None, total: int, width: int) -> Table:
     of = f" ({len(queues)} of {total})" if len(queues) < total else ""
-    table = _table(f"QUEUE{of}", "STATE", "WORKERS#", "DUE#", "OLDEST#", "RUNNING#", "FAILED 24H#")
+    table = _table(f"QUEUE{of}", "STATE", "WORKERS#", "DUE#", "OLDEST#", "LATER#", "RUNNING#", "FAILED 24H#")
     table.width = min(width, WIDE)
     for one in queues:
         state, style = ("paused", "yellow") if one.paused else ("", "")
@@ -285,6 +285,7 @@ def _queues(queues: Sequence[Queue], selected: str | None, total: int, width: in
             str(one.workers),
             f"{one.depth:,}",
             _duration(one.oldest_due_age),
+            f"{one.later:,}",
             f"{one.in_progress:,}",
             Text(f"{one.failed:,}", style="red" if one.failed else ""),
             style="reverse" if here else "",

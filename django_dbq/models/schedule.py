@@ -241,9 +241,9 @@ class Schedule(models.Model):
                 raise ScheduleError("it has run as often as it should: give repeats to enable it")
             if self.kind == Kind.ONCE and self.next_run is None:
                 raise ScheduleError("it has run: give next_run, when it is to run again, to enable it")
-        if names & {"date_keyword", "call"} and self.call is not None and self.date_keyword:
-            if not self.date_keyword.isidentifier():
-                raise ScheduleError(f"date_keyword: {self.date_keyword!r} is no name of an argument")
+        keyword = self.date_keyword if names & {"date_keyword", "call"} and self.call is not None else ""
+        if keyword and not keyword.isidentifier():
+            raise ScheduleError(f"date_keyword: {keyword!r} is no name of an argument")
         if names & {"path", "call"}:
             if self.call is None:
                 conf.workflow(self.path)

@@ -88,9 +88,9 @@ class News:
     expired: bool = True
 
 
-def urgency(job: Job) -> tuple[int, datetime.datetime, Any]:
+def urgency(job: Job) -> tuple[int, datetime.datetime, int]:
     """Return what jobs of a claim are ordered by: priority high to low, due time, id."""
-    return -job.priority, job.run_after or job.created, job.id
+    return -job.priority, job.run_after or job.created, job.id.int  # Two UUIDs are compared in Python.
 
 
 class Store(ABC):

@@ -218,6 +218,8 @@ class Executor:
                 outcome, error = self._call(job, step, atomic=True)
                 if error is not None:
                     raise error
+                if _somebody_is_told(job, step):
+                    self._check_references()
                 ran = True
                 attempt = self._settle(job, step, outcome, None, began)
                 if attempt.transition.goes_on and self.keeps(job):
@@ -247,6 +249,13 @@ class Executor:
                 return attempt
             return self._settle(job, step, self._failed(error, step.task.retry), error, began)
 
+    def _check_references(self) -> None:
+        """Raise now what the commit would raise: who is told of a success is told the truth."""
+        connection = connections[self.using]
+        if connection.vendor == "postgresql":  # SQLite would read every table for it.
+            with self.watching(connection):
+                connection.check_constraints()
+
     def _committed(self, attempt: Attempt) -> dict[Any, str]:
         """Return, as a record does, whether this attempt's stands, though an error followed it."""
         try:
@@ -266,9 +275,8 @@ class Executor:
                 if step.workflow.pre_task_hook:
                     run_to_its_end(import_string(step.workflow.pre_task_hook), job)
                 if signals.pre_execute.receivers:
-                    told = calls.resolve(job.next_task) if job.call is not None else step.function
-                    described = results.described(job)
-                    signals.pre_execute.send(sender=signals.SENDER, func=told, task=described)
+                    given = {"func": _function_told(job, step), "task": results.described(job)}
+                    signals.pre_execute.send(sender=signals.SENDER, **given)
                 function = step.function
                 if asynchronous:
                     function = partial(async_to_sync(run_coroutine), step.task, function)
@@ -334,9 +342,11 @@ class Executor:
         text = None if error is None else traceback_of(error)
         if job.call is not None and transition.finished:
             hooks_failed += self._call_hooks_of_call(job, transition, text)
-        if signals.post_execute.receivers:
-            ended = {"result": job.result if text is None else text, "success": text is None}
+        if _ends_are_told():
+            ended = {"result": calls.value_of(job) if text is None else text, "success": text is None}
             task = results.described(job, stopped=timezone.now(), **ended)
+            function = _function_told(job, step)
+            signals.post_execute_in_worker.send_robust(sender=signals.SENDER, func=function, task=task)
             signals.post_execute.send_robust(sender=signals.SENDER, task=task)
         run = Run(
             task=job.next_task,
@@ -432,6 +442,22 @@ class Executor:
         if not held:
             raise LeaseLost(f"job {job.id} is no longer this worker's; nothing was saved")
         job.recorded_workspace = text
+
+
+def _somebody_is_told(job: Job, step: _Step) -> bool:
+    """Tell whether a success of this task is told to anybody before it is committed."""
+    hooks = [step.workflow.post_task_hook] if job.call is None else calls.hooks(job.call, failed=False)
+    return any(hooks) or _ends_are_told()
+
+
+def _ends_are_told() -> bool:
+    return bool(signals.post_execute.receivers or signals.post_execute_in_worker.receivers)
+
+
+def _function_told(job: Job, step: _Step) -> Any:
+    """Return the function that a step calls, as its caller knows it; None where it could not be imported."""
+    function = getattr(step, "function", None)
+    return calls.resolve(job.next_task) if function is not None and job.call is not None else function
 
 
 def _refused(job: Job, error: Exception, began: float) -> Attempt:

@@ -54,10 +54,13 @@ def run_now(create: Callable[[], list[Job]], using: str) -> None:
     store, lease_seconds = get_store(using), conf.options().LEASE_SECONDS
     errors = []
     with store.write():
-        waiting = [job.pk for job in create()]
+        created = create()
+        waiting = [job.pk for job in created]
+        groups = {job.group_id for job in created if job.group_id is not None}
         while waiting:
             pk = waiting.pop(0)
-            store.wake()  # The final job of a group comes after the others.
+            if groups:
+                store.wake(groups)  # The final job of a group comes after the others.
             for job in store.claim_by_id([pk], worker=WORKER, lease_seconds=lease_seconds):
                 attempt = Executor(using, WORKER).run(job)
                 if attempt.recorded is None:

@@ -23,6 +23,7 @@ from django.db import DatabaseError, InterfaceError
 from django_dbq import conf
 from django_dbq.engine.lifecycle import Run, Snoozed, State, Transition
 from django_dbq.models import Job, WorkerProcess, decode_workspace
+from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 from django_dbq.store.base import AWAITED_SECONDS
 from django_dbq.worker.backlog import Backlog
@@ -83,7 +84,7 @@ class Keeper(threading.Thread):
         self.failure: Attempt | None = None  # The one that stopped it.
         self.parent: int | None = None  # The supervisor's process id.
         self.fallen: tuple[str, ...] = ()  # Workers known to be dead: their jobs need not wait.
-        self._upkeep = Upkeep(self.store, self.worker)
+        self._upkeep = Upkeep(self.store, self.worker, settings)
         self._process: WorkerProcess | None = None  # Its row.
         self._report_at = 0.0  # A monotonic time: at once.
         self._tasks_done = self._tasks_failed = 0
@@ -419,7 +420,7 @@ class Keeper(threading.Thread):
                 self._give_back(group)
             except (DatabaseError, InterfaceError) as error:
                 # Its own transaction holds the row; its lease runs out instead.
-                logger.warning("Not given back: jobs=%d %s", len(group), str(error).strip())
+                logger.warning("Not given back: jobs=%d %s", len(group), redact_text(str(error).strip()))
 
     def _begin_stop(self) -> None:
         if self._stopping:
@@ -549,7 +550,7 @@ def _refuse(transition: Transition, error: DatabaseError) -> None:
         transition.run = Run(
             run.task, run.position, run.attempt, "failed", run.began, run.seconds, transition.error
         )
-    logger.error("Record refused: job=%s %s", transition.job_id, str(error).strip())
+    logger.error("Record refused: job=%s %s", transition.job_id, redact_text(str(error).strip()))
 
 
 def rss_bytes() -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections
 
 from django_dbq import conf
+from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 from django_dbq.store.postgres import AWAITED, CHANNEL, received
 
@@ -58,7 +59,9 @@ class Listener(threading.Thread):
             except (DatabaseError, InterfaceError, OSError) as error:
                 failures += 1
                 if failures == 1:
-                    logger.warning("Listening interrupted, polling goes on: %s", str(error).strip())
+                    logger.warning(
+                        "Listening interrupted, polling goes on: %s", redact_text(str(error).strip())
+                    )
                 pause = min(RECONNECT_SECONDS_MAX, 0.1 * 2.0 ** min(failures, 20)) * random.random()
                 if select.select([self._stopped], [], [], pause)[0]:
                     return

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
+from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 from django_dbq.worker.watchdog import Watchdog
 
@@ -64,7 +65,7 @@ class Session:
                 now = time.monotonic()
                 if self._hurry.is_set() or now > min(began + self.retry_seconds, self.give_up_at):
                     raise
-                logger.warning("Database error, trying again: %s", str(error).strip())
+                logger.warning("Database error, trying again: %s", redact_text(str(error).strip()))
                 self._wait(pause * (0.5 + random.random() / 2))
                 if self.not_needed:
                     raise

@@ -18,3 +18,5 @@ class WorkerSettings:
     rss_bytes_max: int | None = None
     job_ids: tuple[Any, ...] | None = None  # Only these, in this order; then exit.
     stop_at_failure: bool = False  # And exit with 1, running one job at a time.
+    save_limit: int = 0  # Successes of its queues that are kept, beside what DBQ says; 0: all.
+    save_limit_per: str | None = None  # The column whose values are counted apart; None: all together.

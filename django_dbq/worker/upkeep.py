@@ -11,8 +11,10 @@ from django.db import router
 from django_dbq import conf
 from django_dbq.engine.workflow import Workflow
 from django_dbq.models import Job, Schedule
+from django_dbq.redaction import redact_text
 from django_dbq.store import Store
-from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH, WAKE_BATCH, Fired
+from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH, TRIM_BATCH, WAKE_BATCH, Fired
+from django_dbq.worker.settings import WorkerSettings
 
 logger = logging.getLogger("django_dbq.worker")
 
@@ -23,9 +25,10 @@ WAKE_SECONDS = 0.02  # For more of a group's jobs to end meanwhile.
 class Upkeep:
     """Runs on the keeper's connection, once a poll interval."""
 
-    def __init__(self, store: Store, worker: str) -> None:
+    def __init__(self, store: Store, worker: str, settings: WorkerSettings) -> None:
         self.store = store
         self.worker = worker
+        self.settings = settings
         self.due_at = time.monotonic()
         self.wake_at = float("inf")  # Sooner, for the groups that may be done.
         self.paused: frozenset[str] = frozenset()  # Queues from which nothing is to be claimed.
@@ -86,9 +89,17 @@ class Upkeep:
 
     def _trim(self, kept: int) -> None:
         """Delete the successes that nobody wants to keep, now and then."""
-        if kept and time.monotonic() >= self._trim_at:
+        own = self.settings.save_limit
+        if (kept or own) and time.monotonic() >= self._trim_at:
             self._trim_at = time.monotonic() + TRIM_SECONDS
-            self.store.trim(kept)
+            gone = [0]
+            if kept:
+                gone.append(self.store.trim(kept))
+            if own:
+                queues, per = self.settings.queue_names, self.settings.save_limit_per
+                gone.append(self.store.trim_queues(queues, own, per))
+            if max(gone) >= TRIM_BATCH:
+                self._trim_at = time.monotonic()  # A full batch: there may be more.
 
     def _declare(self) -> None:
         """Make the schedules of JOBS rows, once; where a router sends them, if it is here."""
@@ -98,14 +109,13 @@ class Upkeep:
         self._declared = workflows
 
     def _fire(self) -> Fired:
-        fired = self.store.fire()
-        for schedule in fired.failed:
-            if schedule.enabled:
-                logger.warning(
-                    "Schedule failed: schedule=%s name=%s %s", schedule.pk, schedule, schedule.error
-                )
-            else:
-                logger.error(
-                    "Schedule disabled: schedule=%s name=%s %s", schedule.pk, schedule, schedule.error
-                )
-        return fired
+        fired = Fired()
+        try:
+            return self.store.fire(fired=fired)
+        finally:  # Noted once, they are to be heard of, whatever became of the rest.
+            for schedule in fired.failed:
+                error = redact_text(schedule.error or "")
+                if schedule.enabled:
+                    logger.warning("Schedule failed: schedule=%s name=%s %s", schedule.pk, schedule, error)
+                else:
+                    logger.error("Schedule disabled: schedule=%s name=%s %s", schedule.pk, schedule, error)

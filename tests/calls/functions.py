@@ -267,3 +267,10 @@ def write_and_cut_the_connection():
     write()
     connection.connection.close()
     Row.objects.count()
+
+
+def refer_to_nobody():
+    """As PostgreSQL sees it: an error of the commit."""
+    from django.contrib.admin.models import LogEntry
+
+    LogEntry.objects.create(user_id=-1, action_flag=1, object_repr="")

@@ -51,6 +51,15 @@ def test_a_hook_hears_of_a_failure_once_it_is_final(drain, way):
     assert not success and error.rstrip().endswith("ValueError: uh oh")
 
 
+@pytest.mark.postgresql  # Which checks references at commit only.
+@pytest.mark.django_db(transaction=True)
+def test_a_hook_hears_of_the_end_once_though_a_reference_breaks_the_commit(drain):
+    meta = {"hook": HOOK, "retry": {"max_attempts": 1}}
+    assert drain(schedule(functions.refer_to_nobody, meta=meta)).state == "FAILED"
+    ((_, success, error),) = ENDED
+    assert not success and "IntegrityError" in error
+
+
 @both
 @pytest.mark.parametrize("atomic", [True, False])
 def test_a_hook_that_breaks_a_statement_leaves_the_call_as_it_is(drain, way, atomic):

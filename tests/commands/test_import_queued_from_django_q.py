@@ -301,7 +301,7 @@ def test_what_cannot_be_taken_is_named_and_the_others_are_taken():
             (a_task(Holder().method), "its function is no function of a module, but getattr("),
             (a_task("shop.nowhere.work"), "'shop.nowhere.work' does not import"),
             (a_task(hook="shop.nowhere.told"), "'shop.nowhere.told' does not import"),
-            (a_task(timeout="soon"), "timeout_seconds"),
+            (a_task(timeout="soon"), "timeout: must be a number"),
             (a_task(id="a name"), "its id is no UUID: 'a name'"),
             (a_task(id=5), "its id is no UUID: 5"),
             (a_task(args=5), "with args a tuple, not 5"),

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from django_dbq import Job, WorkerProcess
 from django_dbq.management.commands import qcluster
@@ -75,6 +76,27 @@ def test_it_serves_the_queue_of_its_name(run, args, env, served):
     settings = {"name": "site", "workers": 1, "ALT_CLUSTERS": {"long": {}}}
     assert run("--run-once", *args, q_cluster=settings, **env).wait() == 0
     assert [queue for queue, state in states().items() if state == "COMPLETE"] == [served]
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [
+        ({}, 6),
+        ({"save_limit": 0}, 6),
+        ({"save_limit": 2}, 2),
+        ({"save_limit": 1, "save_limit_per": "group"}, 2),
+        ({"save_limit": 1, "save_limit_per": "func"}, 1),
+        ({"save_limit": 1, "save_limit_per": "name"}, 4),
+    ],
+)
+def test_its_workers_keep_so_many_successes_of_its_queue(run, limits, kept):
+    for title, label in (("a", "x"), ("a", "x"), ("a", "y"), (None, "x"), (None, "y"), (None, "y")):
+        Job.objects.create(name="nothing", title=title, label=label)
+    other = Job.objects.create(name="nothing", queue_name="other", label="x")
+    Job.objects.update(state="COMPLETE", finished=timezone.now())
+    assert run("--run-once", q_cluster={"workers": 1, **limits}).wait() == 0
+    assert Job.objects.filter(queue_name="default").count() == kept
+    assert Job.objects.filter(pk=other.pk).exists()
 
 
 def test_an_alternative_cluster_has_its_own_number_of_processes(run):

@@ -48,8 +48,8 @@ def test_the_summary_counts_workers_and_jobs():
     assert found["workers"] == {"idle": 2, "busy": 0, "stopping": 0, "gone": 1}
     assert (found["tasks_done"], found["tasks_failed"]) == (10, 2)
     assert found["queues"] == {
-        "default": {"due": 1, "running": 0, "failed_24h": 0, "paused": False},
-        "mail": {"due": 0, "running": 0, "failed_24h": 1, "paused": True},
+        "default": {"due": 1, "later": 0, "running": 0, "failed_24h": 0, "paused": False},
+        "mail": {"due": 0, "later": 0, "running": 0, "failed_24h": 1, "paused": True},
     }
 
 
@@ -58,9 +58,10 @@ def test_it_is_text_unless_json_is_asked_for():
     lines = said().splitlines()
     assert lines[0] == f"django_dbq: {__version__}"
     at = lines.index("  mail:")
-    assert lines[at : at + 5] == [
+    assert lines[at : at + 6] == [
         "  mail:",
         "    due: 0",
+        "    later: 0",
         "    running: 0",
         "    failed_24h: 1",
         "    paused: True",

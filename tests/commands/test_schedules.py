@@ -108,3 +108,9 @@ def test_rules_are_in_words(fields, words):
 def test_another_database_may_be_named():
     Schedule(path="nothing", kind="daily", name="there").save(using="jobs")
     assert table("--database=jobs")[1][0] == "there"
+
+
+def test_a_secret_in_an_error_is_masked():
+    made = a_schedule()
+    Schedule.objects.filter(pk=made.pk).update(error="ValueError: password=hunter2", failures=2)
+    assert table()[1][-1] == "failed 2 times: ValueError: password=********"

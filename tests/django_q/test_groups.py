@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from django_dbq import CallError, Job
 from django_dbq.compat.django_q import (
@@ -54,6 +58,14 @@ def test_a_group_of_so_many_is_waited_for(group):
     assert result_group(group, count=4) == [0, 1, 2]
     run_jobs()
     assert result_group(group, count=5) == [0, 1, 2, 9]
+
+
+def test_a_group_of_failures_is_told_in_few_statements(django_assert_max_num_queries):
+    for _ in range(20):
+        async_task(functions.fail, group="g")
+    run_jobs()
+    with django_assert_max_num_queries(3):
+        assert all("uh oh" in task.result for task in fetch_group("g", count=20))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -116,6 +128,36 @@ def test_a_list_of_calls_fails_with_one_of_them_and_succeeds_once_that_is_retrie
     assert result(task_id) == ["at last", "at last"]
 
 
+def test_the_hook_of_a_list_is_told_of_a_call_that_failed_and_of_the_end(ended):
+    task_id = async_iter(f"{HERE}.fail_once", [(), ()], ack_failure=True, hook=functions.note)
+    run_jobs()
+    (failure,) = ended
+    assert (failure.func, failure.success, failure.id == task_id) == (f"{HERE}.fail_once", False, False)
+    assert Job.objects.get(state="FAILED").retry()
+    run_jobs()
+    assert [(task.id, task.result) for task in ended[1:]] == [(task_id, ["at last", "at last"])]
+
+
+def test_a_list_is_told_under_the_name_of_its_function(ended):
+    task_id = async_iter("math.floor", [1.5, 2.5], hook=functions.note)
+    run_jobs()
+    for task in (fetch(task_id), *ended):
+        assert (task.func, task.args, task.kwargs, task.result) == ("math.floor", (), {}, [1, 2])
+
+
+def test_a_number_or_a_uuid_names_a_group_as_its_text_does():
+    label = uuid.UUID(int=7)
+    for name in (5, label):
+        async_task(functions.add, 1, group=name, task_name=name)
+    run_jobs()
+    assert (result_group(5), result_group("5"), result_group(label), count_group(str(label))) == (
+        [1],
+        [1],
+        [1],
+        1,
+    )
+
+
 @pytest.mark.parametrize("items", [[1, {2}], [(1, {2})]])
 def test_a_list_of_calls_with_a_bad_one_is_refused_as_a_whole(items):
     with pytest.raises(CallError, match=r"args\[\d\] is a builtins.set"):
@@ -123,10 +165,25 @@ def test_a_list_of_calls_with_a_bad_one_is_refused_as_a_whole(items):
     assert not Job.objects.exists()
 
 
+def test_a_call_that_runs_at_once_leaves_the_groups_of_others_alone():
+    with CaptureQueriesContext(connection) as found:
+        async_task(functions.add, 1, sync=True)
+    assert not [query for query in found if "django_dbq_group" in query["sql"]]
+
+
 def test_a_list_of_calls_runs_at_once():
+    assert result(async_iter(functions.add, [], sync=True)) == []
     assert result(async_iter(functions.add, [1, (2, 3)], sync=True)) == [1, 5]
     with pytest.raises(ValueError, match="uh oh"):
         async_iter(functions.fail, [1, 2], sync=True)
+
+
+def test_what_a_list_is_made_of_is_kept_until_it_is_whole_though_successes_are_not(settings, ended):
+    settings.Q_CLUSTER = {"save_limit": -1}
+    kept = async_iter(functions.add, [1, 2, 3], save=True)
+    async_iter(functions.add, [4, 5], hook=functions.note)
+    run_jobs()
+    assert (result(kept), [task.result for task in ended]) == ([1, 2, 3], [[4, 5]])
 
 
 def test_a_list_of_calls_is_created_in_few_statements(django_assert_max_num_queries):
@@ -200,6 +257,21 @@ def test_what_is_not_saved_does_not_break_a_chain():
     run_jobs()
     assert sorted(row.text for row in Row.objects.all()) == ["a", "b"]
     assert (result_group(group), Job.objects.count()) == ([3], 1)
+
+
+def test_a_chain_of_what_is_not_saved_is_over_once_it_is_through():
+    chain = Chain([(functions.add, (1,), {"save": False}), (functions.add, (2,))])
+    chain.run()
+    run_jobs()
+    assert chain.result() == [2]  # In a transaction, in which it would refuse to wait.
+
+
+def test_a_chain_whose_link_was_cancelled_is_over():
+    chain = Chain([(functions.add, (1,)), (functions.add, (2,))])
+    chain.run()
+    run_jobs(limit=1)
+    Job.objects.get(state="NEW").cancel()
+    assert chain.result() == [1]
 
 
 def test_a_link_that_runs_twice_is_followed_once():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import json
 
 import freezegun
 import pytest
 from django.db import IntegrityError
 
-from django_dbq import CallError
-from django_dbq.compat.django_q import Schedule, fetch, schedule
+from django_dbq import CallError, Job
+from django_dbq.compat.django_q import Schedule, fetch, result, schedule
 from django_dbq.exceptions import ScheduleError
 from django_dbq.testing import run_jobs
 from tests.django_q import functions
@@ -43,11 +44,35 @@ def test_a_type_may_be_given_by_the_letters_of_the_original(given, kind):
     assert schedule(functions.add, 1, schedule_type=given).kind == kind
 
 
+def test_one_that_runs_once_is_deleted_when_it_has_fired_and_its_name_is_free():
+    for number in range(2):
+        made = schedule(functions.add, number, name="alone")
+        run_jobs()
+        assert not Schedule.objects.exists()
+    jobs = Job.objects.filter(label="alone").order_by("pk")
+    assert [result(job.pk) for job in jobs] == [0, 1] and made.pk
+
+
+def test_one_that_runs_once_stays_where_its_repeats_are_told():
+    made = schedule(functions.add, 1, name="kept", repeats=1)
+    run_jobs()
+    made.refresh_from_db()
+    assert (made.enabled, made.repeats, made.result()) == (False, 0, 1)
+
+
 def test_keyword_arguments_that_are_not_the_schedules_are_the_functions():
-    made = schedule(functions.echo, 1, name="named", x=datetime.date(2026, 1, 1), cluster="other")
+    made = schedule(functions.echo, 1, name="named", x=datetime.date(2026, 1, 1), cluster="other", repeats=1)
     run_jobs()
     assert made.result() == ((1,), {"x": datetime.date(2026, 1, 1)})
     assert (made.name, fetch(made.last_run().pk).cluster) == ("named", "other")
+
+
+def test_options_of_its_calls_are_given_as_those_of_one_call():
+    made = schedule(functions.echo, 1, timeout=7, q_options={"save": False, "cluster": "other"})
+    job = made.job(NOON)
+    call = json.loads(job.call)
+    assert (call["kwargs"], call["options"]["timeout_seconds"], call["options"]["save"]) == ({}, 7, False)
+    assert job.queue_name == "other"
 
 
 def test_a_schedule_repeats_so_many_times(clock):
@@ -61,7 +86,7 @@ def test_a_schedule_repeats_so_many_times(clock):
 
 def test_the_time_that_a_call_was_due_is_given_to_the_argument_that_is_named():
     when = NOON - datetime.timedelta(hours=1)
-    made = schedule(functions.echo, next_run=when, intended_date_kwarg="due")
+    made = schedule(functions.echo, next_run=when, intended_date_kwarg="due", repeats=1)
     run_jobs()
     assert made.result() == ((), {"due": when})
 
@@ -84,6 +109,11 @@ def test_missed_times_are_caught_up_with_as_the_cluster_says(settings):
         ({"schedule_type": "X"}, ScheduleError, "'X' is no kind of schedule"),
         ({"x": {1}}, CallError, r"kwargs\['x'\] is a builtins.set"),
         ({"hook": "tests.there_is_none"}, CallError, "does not import"),
+        ({"q_options": {"timout": 5}}, CallError, "Did you mean 'timeout'"),
+        ({"intended_date_kwarg": "9x"}, ScheduleError, "'9x' is no name of an argument"),
+        ({"timeout": "5"}, CallError, "^timeout: must be a number, not '5'"),
+        ({"cluster": "x" * 200}, CallError, "^cluster: is 200 characters long"),
+        ({"group": "g"}, CallError, "group is no option of a schedule"),
         ({"name": "taken"}, IntegrityError, "there is a schedule named 'taken' already"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from django_dbq import Job
 from django_dbq.compat.django_q import async_task, fetch
-from django_dbq.signals import post_execute, post_spawn, pre_enqueue, pre_execute
+from django_dbq.signals import post_execute, post_execute_in_worker, post_spawn, pre_enqueue, pre_execute
 from django_dbq.testing import run_jobs
 from tests.django_q import functions
 
@@ -40,6 +40,34 @@ def test_a_task_is_told_before_it_is_enqueued_before_it_runs_and_after(received)
     assert given[1]["func"] is math.copysign
     assert (given[2]["task"]["result"], given[2]["task"]["success"]) == (-2, True)
     assert given[2]["task"]["stopped"] >= given[2]["task"]["started"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_result_is_told_as_what_the_function_returned(received, sync):
+    async_task(functions.typed, sync=sync)
+    run_jobs()
+    assert received[-1][2]["task"]["result"] == functions.typed()
+
+
+@pytest.mark.django_db
+def test_the_worker_tells_of_the_end_together_with_the_function():
+    told = []
+
+    def note(sender, func, task, **kwargs):
+        told.append((sender, func, task["success"], task["result"]))
+
+    post_execute_in_worker.connect(note)
+    try:
+        async_task(functions.add, 1, 2)
+        async_task(functions.fail)
+        Job.objects.create(name="nothing")
+        run_jobs()
+    finally:
+        post_execute_in_worker.disconnect(note)
+    assert told[0] == ("django_q", functions.add, True, 3)
+    assert (told[1][1:3], "uh oh" in told[1][3]) == ((functions.fail, False), True)
+    assert told[2][1].__name__ == "nothing"
 
 
 @pytest.mark.django_db

@@ -139,9 +139,11 @@ def test_q_options_leave_the_names_of_options_to_the_function():
     [
         ({"q_options": {"grup": 1}}, "q_options has no option 'grup'. Did you mean 'group'?"),
         ({"q_options": 5}, "q_options must be a dictionary, not int (5)"),
-        ({"group": 5}, "group must be text of at most 255 characters, not 5"),
+        ({"group": 5.5}, "group must be text of at most 255 characters, not 5.5"),
+        ({"group": True}, "group must be text of at most 255 characters, not True"),
         ({"task_name": "n" * 256}, "task_name must be text of at most 255 characters"),
-        ({"timeout": "soon"}, "must be a number, not 'soon'"),
+        ({"timeout": "soon"}, "timeout: must be a number, not 'soon'"),
+        ({"cluster": "x" * 200}, "cluster: is 200 characters long; at most 100"),
         ({"cluster": "c" * 101}, "is 101 characters long; at most 100"),
         ({"hook": "tests.there_is_none"}, "does not import"),
         ({"hook": lambda task: None}, "is a lambda"),
@@ -330,6 +332,12 @@ def test_a_wait_within_a_transaction_is_refused_unless_the_task_has_ended():
     assert result(task_id, wait=-1) == 1 and job.wait() and job.result == 1
 
 
+def test_a_cancelled_task_is_not_waited_for():
+    task_id = async_task(functions.add, 1)
+    Job.objects.get().cancel()
+    assert fetch(task_id, wait=-1) is None  # In a transaction, in which it would refuse to wait.
+
+
 def test_a_result_of_none_is_a_result():
     task_id = async_task(functions.note, 1)
     run_jobs()
@@ -352,6 +360,15 @@ def test_an_async_task_holds_everything_in_one_object():
     task.run()
     run_jobs()
     assert (task.result(), task.result_group(), len(task.fetch_group())) == (2, [1, 2], 2)
+
+
+def test_an_async_task_without_q_options_has_none():
+    task = AsyncTask(functions.add, 1, q_options=None)
+    assert task.group is None
+    task.group = "g"
+    task.run()
+    run_jobs()
+    assert task.result_group() == [1]
 
 
 def test_an_async_task_sets_its_options_where_they_are():

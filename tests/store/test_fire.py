@@ -11,6 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from django_dbq import conf
 from django_dbq.models import Job, Schedule, ScheduleRun
 from django_dbq.store import base, get_store
+from django_dbq.worker.settings import WorkerSettings
+from django_dbq.worker.upkeep import Upkeep
+from tests.databases import connected
 from tests.store.helpers import ALIASES, NOW, SERVERS, clock, seconds, together
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)
@@ -61,8 +64,8 @@ def test_a_slot_that_is_ahead_waits(store):
 
 
 def test_time_is_the_clock_of_the_database(store):
-    past = a_schedule(store, kind="once", next_run=clock(store) - seconds(1))
-    ahead = a_schedule(store, kind="once", next_run=clock(store) + seconds(60))
+    past = a_schedule(store, kind="once", repeats=1, next_run=clock(store) - seconds(1))
+    ahead = a_schedule(store, kind="once", repeats=1, next_run=clock(store) + seconds(60))
     assert store.fire().jobs == 1
     assert (again(store, past).enabled, again(store, ahead).enabled) == (False, True)
 
@@ -164,6 +167,58 @@ def test_what_a_creation_hook_raises_leaves_nothing_behind(store, error):
         (failed,) = store.fire(NOW).failed
     assert failed.error == f"{type(error).__name__}: {error}"
     assert not jobs(store).exists() and slots(store, schedule) == []
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("store", ["default"], indirect=True)
+def test_a_failure_that_was_noted_is_logged_though_the_connection_is_lost_then(store, caplog):
+    first = broken(store, next_run=clock(store) - HOUR)
+    other = a_schedule(store, next_run=clock(store) - seconds(1))
+    statements = []
+
+    def lose(execute, sql, params, many, context):
+        if sql.startswith("SELECT") and "FOR UPDATE" in sql:
+            statements.append(sql)
+            if len(statements) == 3:  # Of the first, of the note of its failure, of the other.
+                terminate(context["connection"].connection.info.backend_pid)
+        return execute(sql, params, many, context)
+
+    upkeep = Upkeep(store, "one", WorkerSettings(using=store.using))
+    with connection.execute_wrapper(lose), pytest.raises((OperationalError, InterfaceError)):
+        upkeep._fire()
+    assert f"Schedule failed: schedule={first.pk} " in caplog.text
+    connection.close()
+    assert store.fire().jobs == 1 and again(store, other).failures == 0
+
+
+@pytest.mark.django_db(databases=ALIASES, transaction=True)
+@pytest.mark.parametrize("store", [alias for alias in ALIASES if connections[alias].vendor == "sqlite"])
+def test_a_reader_that_keeps_sqlite_from_committing_is_no_failure_of_the_schedule(store):
+    store = get_store(store)
+    schedule = a_schedule(store)
+    mine, locks = connections[store.using], []
+    with connected(store.using) as other, other.cursor() as reader, mine.cursor() as cursor:
+
+        def go_before_anything_else(execute, sql, params, many, context):
+            locks.append(sql.endswith("WHERE 0"))  # What takes the lock to write.
+            if locks[-1] and sum(locks) == 2:
+                reader.execute("ROLLBACK")
+            return execute(sql, params, many, context)
+
+        cursor.execute("PRAGMA busy_timeout = 50")
+        reader.execute("BEGIN")
+        reader.execute("SELECT id FROM django_dbq_schedule")
+        reader.fetchall()
+        with (
+            mine.execute_wrapper(go_before_anything_else),
+            pytest.raises(OperationalError, match="locked"),
+        ):
+            store.fire(NOW)
+        reader.execute("ROLLBACK")
+        cursor.execute("PRAGMA busy_timeout = 30000")
+    assert again(store, schedule).failures == 0
+    assert store.fire(NOW).jobs == 1
 
 
 def conf_jobs():
@@ -298,7 +353,7 @@ TWENTY = [
     {"kind": "daily", "time_zone": "America/New_York", "next_run": BEGIN + 6 * HOUR},
     {"kind": "weekly", "next_run": BEGIN + HOUR},
     {"kind": "monthly", "next_run": BEGIN + 8 * HOUR},
-    {"kind": "once", "next_run": BEGIN + 80 * HOUR},
+    {"kind": "once", "repeats": 1, "next_run": BEGIN + 80 * HOUR},
     {"kind": "hourly", "repeats": 30},
     {"kind": "cron", "cron": "*/20 * * * *"},
     {"kind": "cron", "cron": "30 2 * * *", "time_zone": "Europe/Berlin"},

@@ -1,8 +1,11 @@
-"""trim: of the successes of one label, or one name, the newest are kept."""
+"""trim: of the successes of one label, or one name, or of some queues, the newest are kept."""
 
 import pytest
 
 from django_dbq.models import Group, Job, TaskRun
+from django_dbq.store import base
+from django_dbq.worker import upkeep
+from django_dbq.worker.settings import WorkerSettings
 from tests.store.helpers import ALIASES, NOW, make_job, make_jobs, seconds
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)
@@ -65,3 +68,55 @@ def test_the_jobs_of_a_group_stay(store):
     group = Group.objects.using(store.using).create(reference="a")
     ended(store, 3, group=group)
     assert store.trim(1) == 0
+
+
+def test_of_queues_the_newest_of_all_are_kept_and_other_queues_are_left_alone(store):
+    newest = ended(store, 2, name="five", label="a", title="t")
+    others = [*ended(store, 3, queue_name="other"), *ended(store, 3, state="FAILED")]
+    for name, label in (("five", "b"), ("nothing", None)):
+        make_job(store, state="COMPLETE", finished=NOW - seconds(9), name=name, label=label)
+    assert store.trim_queues(["default"], 2, None) == 2
+    assert left(store) == keys([*newest, *others])
+    assert store.trim_queues(["default"], 2, None) == 0
+
+
+def test_or_of_each_label_where_those_without_count_together(store):
+    one, two = ended(store, 2, label="a", name="five"), ended(store, 2, label="b", name="five")
+    plain = [*ended(store, 2, name="five"), make_job(store, state="COMPLETE", finished=NOW - seconds(9))]
+    assert store.trim_queues(["default"], 1, "label") == 4
+    assert left(store) == keys([one[0], two[0], plain[0]])
+
+
+def test_or_of_each_name_whatever_the_label(store):
+    fives = ended(store, 2, name="five", label="a") + ended(store, 1, name="five", label="b")
+    other = ended(store, 1, name="nothing", label="a")
+    assert store.trim_queues(["default"], 2, "name") == 1
+    assert len(left(store) & keys(fives)) == 2 and keys(other) <= left(store)
+
+
+def test_or_of_each_title_and_those_without_one_stay(store):
+    named, plain = ended(store, 3, title="report"), ended(store, 3)
+    assert store.trim_queues(["default"], 1, "title") == 2
+    assert left(store) == keys([named[0], *plain])
+
+
+@pytest.mark.parametrize("per", [None, "label", "name"])
+def test_of_queues_too_the_jobs_of_a_group_stay(store, per):
+    group = Group.objects.using(store.using).create(reference="a")
+    ended(store, 3, group=group)
+    assert store.trim_queues(["default"], 1, per) == 0
+
+
+@pytest.mark.parametrize("limits", [{"SAVE_LIMIT": 1}, {}])
+def test_a_worker_goes_on_trimming_in_its_next_round_where_a_batch_was_full(
+    store, settings, monkeypatch, limits
+):
+    for module in (base, upkeep):
+        monkeypatch.setattr(module, "TRIM_BATCH", 2)
+    settings.DBQ = {**getattr(settings, "DBQ", {}), **limits}
+    ended(store, 7)
+    own = {} if limits else {"queue_names": ("default",), "save_limit": 1}
+    kept = upkeep.Upkeep(store, "one", WorkerSettings(using=store.using, **own))
+    for _ in range(3):
+        kept.run()
+    assert len(left(store)) == 1

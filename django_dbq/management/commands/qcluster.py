@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections, router
 
-from django_dbq.compat.django_q_settings import NAME_VARIABLE, cluster
+from django_dbq.compat.django_q_settings import NAME_VARIABLE, SAVE_LIMIT_PER, cluster
 from django_dbq.exceptions import SettingsError
 from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
@@ -44,6 +44,8 @@ class Command(BaseCommand):
             burst=once,
             max_jobs=None if once else found.recycle,  # Else it would leave before it is done.
             rss_bytes_max=found.max_rss and found.max_rss * 1024,
+            save_limit=max(0, found.save_limit or 0),
+            save_limit_per=SAVE_LIMIT_PER[found.save_limit_per],
         )
         processes = found.workers or cpus()
         many = f"{processes} process{'' if processes == 1 else 'es'}"

@@ -67,6 +67,7 @@ def _summary(using: str) -> dict[str, Any]:
         "queues": {
             queue.name: {
                 "due": queue.depth,
+                "later": queue.later,
                 "running": queue.in_progress,
                 "failed_24h": queue.failed,
                 "paused": queue.paused,

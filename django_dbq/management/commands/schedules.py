@@ -10,6 +10,7 @@ from django.db import router
 
 from django_dbq.exceptions import ScheduleError
 from django_dbq.models import Schedule
+from django_dbq.redaction import redact_text
 
 HEAD = ("NAME", "RUNS", "WHEN", "TIME ZONE", "NEXT RUNS", "LAST RUN", "STATE")
 NEXT = 3
@@ -60,7 +61,7 @@ def _minute(slot: datetime.datetime) -> str:
 
 def _state(schedule: Schedule) -> str:
     """Say whether it is enabled, and what keeps it from firing."""
-    error = " ".join((schedule.error or "").split())
+    error = redact_text(" ".join((schedule.error or "").split()))
     if not schedule.enabled:
         return error if error.startswith("disabled") else f"disabled {error}".rstrip()
     if schedule.failures:
