@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from django_dbq.exceptions import WorkspaceError
 
 _SUSPECT = re.compile(r"\\u(?:0000|d[89a-f])", re.IGNORECASE)
 _NESTING_MAX = 1_000  # Of what is searched for a fault; the encoder's own limit is near.
+
+
+@cache
+def _encoder(kind: type[json.JSONEncoder]) -> json.JSONEncoder:
+    return kind(allow_nan=False)
 
 
 def encode(
@@ -27,7 +33,7 @@ def encode(
     JSON), and for text over `bytes_max`.
     """
     try:
-        text = json.dumps(value, cls=encoder, allow_nan=False)
+        text = _encoder(encoder).encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         for path, part in _leaves(value, what):
             try:

@@ -172,13 +172,14 @@ class PostgresStore(base.Store):
         sent = time.monotonic()
         # In the order in which every verb that waits for a row locks many: they cannot wait in a circle.
         in_order = sorted(transitions, key=lambda transition: transition.job_id.int)
+        documents = [_document(place, each, sent) for place, each in enumerate(in_order)]
         values = {
-            "transitions": f"[{','.join(_as_json(transition, sent) for transition in in_order)}]",
+            "transitions": json.dumps(documents),
             "worker": worker,
             "lease": lease_seconds,
             "now": now,
         }
-        return self._pairs("record", values)
+        return {in_order[place].job_id: state for place, state in self._rows("record", values)}
 
     def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:
         values = {
@@ -355,9 +356,10 @@ def _plan(text: str | None) -> tuple[str, ...] | None:
     return tuple(plan) if isinstance(plan, list) else None  # Anybody may have written anything.
 
 
-def _as_json(transition: Transition, sent: float) -> str:
-    """Return a transition as the object that record.sql reads."""
+def _document(place: int, transition: Transition, sent: float) -> dict[str, Any]:
+    """Return a transition as the object that record.sql reads; what is None is left out there."""
     values: dict[str, Any] = {
+        "place": place,
         "id": str(transition.job_id),
         "claim": transition.claim,
         "state": transition.state,
@@ -365,29 +367,29 @@ def _as_json(transition: Transition, sent: float) -> str:
         "position": transition.position,
         "attempt": transition.attempt,
         "lost_attempts": transition.lost_attempts,
-        "delay": transition.delay_seconds,
-        "error": transition.error,
         "hold": transition.hold,
         "finished": transition.finished,
     }
-    run = transition.run
-    if run is not None:
-        values |= {
-            "task": run.task,
-            "run_position": run.position,
-            "run_attempt": run.attempt,
-            "outcome": run.outcome,
-            "age": sent - run.began,
-            "seconds": run.seconds,
-            "run_error": run.error,
-        }
+    if transition.delay_seconds is not None:
+        values["delay"] = transition.delay_seconds
+    if transition.error is not None:
+        values["error"] = transition.error
     if transition.priority is not None:
         values["priority"] = transition.priority
-    text = json.dumps(values)[:-1]
     if transition.workspace is not None:
-        text += f',"workspace":{transition.workspace}'
+        values["workspace"] = transition.workspace
     if transition.result is not None:
-        text += f',"result":{transition.result}'
-    if run is not None and run.changes is not None:
-        text += f',"changes":{run.changes}'
-    return text + "}"
+        values["result"] = transition.result
+    run = transition.run
+    if run is not None:
+        values["task"] = run.task
+        values["run_position"] = run.position
+        values["run_attempt"] = run.attempt
+        values["outcome"] = run.outcome
+        values["age"] = sent - run.began
+        values["seconds"] = run.seconds
+        if run.error is not None:
+            values["run_error"] = run.error
+        if run.changes is not None:
+            values["changes"] = run.changes
+    return values

@@ -96,6 +96,7 @@ class _Step:
     task: Task
     recorded: str | None  # The workspace as the attempt found it.
     function: Callable[[Job], Any] = field(init=False)  # Set once it is imported.
+    left: str | None = None  # The workspace as the task left it, as JSON; what follows may change it.
     via: calls.Via | None = None
 
 
@@ -268,10 +269,11 @@ class Executor:
         """Call the pre-task hook and the task; return the outcome, and the error if it failed."""
         before = depths()
         # In an atomic task a statement that failed must keep everything from being committed.
-        undone = nullcontext() if atomic else statement_errors_undone(before)
+        undone = nullcontext() if atomic or not any(before.values()) else statement_errors_undone(before)
         try:
             asynchronous = inspect.iscoroutinefunction(step.function)
-            with undone, nullcontext() if asynchronous else time_limit(step.task):
+            limited = not asynchronous and step.task.timeout_seconds is not None
+            with undone, time_limit(step.task) if limited else nullcontext():
                 if step.workflow.pre_task_hook:
                     run_to_its_end(import_string(step.workflow.pre_task_hook), job)
                 if signals.pre_execute.receivers:
@@ -296,7 +298,7 @@ class Executor:
                 case _:
                     outcome = Done()
             # What cannot be kept fails the attempt, whatever the hooks do afterwards.
-            encode_workspace(job.workspace)
+            step.left = encode_workspace(job.workspace)
             if job.result is not None:
                 encode_result(job.result)
             if job.call is not None and not isinstance(outcome, Snoozed):
@@ -340,9 +342,10 @@ class Executor:
             hooks_failed += self._call_hook("failure_hook", step.workflow.failure_hook, job, error)
         hooks_failed += self._call_hook("post_task_hook", step.workflow.post_task_hook, job)
         text = None if error is None else traceback_of(error)
+        told = _ends_are_told()
         if job.call is not None and transition.finished:
             hooks_failed += self._call_hooks_of_call(job, transition, text)
-        if _ends_are_told():
+        if told:
             ended = {"result": calls.value_of(job) if text is None else text, "success": text is None}
             task = results.described(job, stopped=timezone.now(), **ended)
             function = _function_told(job, step)
@@ -359,7 +362,8 @@ class Executor:
         )
         # A failed attempt that is tried again starts from the last recorded workspace.
         if error is None or transition.finished:
-            text = self._encoded(job)
+            followed = told or job.call is not None or step.workflow.post_task_hook is not None
+            text = self._encoded(job) if followed or error is not None else step.left
             if text is not None and text != job.recorded_workspace:
                 transition.workspace = text
             if text is not None and text != step.recorded:

@@ -1,12 +1,13 @@
 -- Write many transitions and their history, each guarded by its claim.
+-- Workspaces, results and changes come as the text of their JSON; who asks knows jobs by their place.
 WITH transition AS MATERIALIZED (
     SELECT *, COALESCE(%(now)s::timestamptz, statement_timestamp()) AS at
     FROM json_to_recordset(%(transitions)s::json) AS transition (
-        id uuid, claim bigint, state text, next_task text, position integer, attempt integer,
+        place integer, id uuid, claim bigint, state text, next_task text, position integer, attempt integer,
         lost_attempts integer, priority integer, delay float8, error text, hold boolean, finished boolean,
-        workspace jsonb, result jsonb,
+        workspace text, result text,
         task text, run_position integer, run_attempt integer, outcome text,
-        age float8, seconds float8, run_error text, changes jsonb
+        age float8, seconds float8, run_error text, changes text
     )
 ),
 moved AS (
@@ -32,8 +33,8 @@ moved AS (
         END,
         staged = COALESCE(transition.delay, 0) <= 0,
         finished = CASE WHEN transition.finished OR job.cancel_requested THEN transition.at END,
-        workspace = COALESCE(transition.workspace, job.workspace),
-        result = COALESCE(transition.result, job.result),
+        workspace = COALESCE(transition.workspace::jsonb, job.workspace),
+        result = COALESCE(transition.result::jsonb, job.result),
         error = CASE WHEN transition.state <> 'COMPLETE' THEN COALESCE(transition.error, job.error) END,
         cancel_requested = false,
         modified = transition.at
@@ -41,7 +42,7 @@ moved AS (
     WHERE job.id = transition.id
       AND job.claim = transition.claim
       AND job.claimed_by = %(worker)s
-    RETURNING job.id, job.state, transition.claim
+    RETURNING transition.place, job.id, job.state, transition.claim
 ),
 history AS (
     INSERT INTO django_dbq_taskrun (
@@ -49,8 +50,8 @@ history AS (
     )
     SELECT id, claim, task, run_position, run_attempt, %(worker)s,
            at - age * interval '1 second', at - (age - seconds) * interval '1 second',
-           outcome, run_error, changes
+           outcome, run_error, changes::jsonb
     FROM transition
     WHERE task IS NOT NULL AND (id, claim) IN (SELECT id, claim FROM moved)
 )
-SELECT id, state FROM moved
+SELECT place, state FROM moved
