@@ -21,7 +21,8 @@ from django.utils.html import format_html
 
 from django_dbq import calls, conf
 from django_dbq.admin import lists, shown
-from django_dbq.compat import django_q, django_q_settings
+from django_dbq.compat import django_q_settings
+from django_dbq.compat.django_q_schedules import schedule_defaults
 from django_dbq.engine.arguments import decode
 from django_dbq.engine.schedule import Kind, check_cron
 from django_dbq.exceptions import CallError, DBQError, ScheduleError, SettingsError
@@ -138,7 +139,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def _begin_as_q_cluster_says(self) -> None:
         with suppress(SettingsError):  # Which `check` tells of.
-            _, fields = django_q.schedule_defaults()
+            _, fields = schedule_defaults()
             help_text = f"Empty: that of the job; of a function {fields.pop('queue_name')!r}."
             self.fields["queue_name"].help_text = help_text
             if self.instance._state.adding:
@@ -197,7 +198,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             if not same:
                 options, more = {}, {}
                 if django_q_settings.is_set():
-                    options, fields = django_q.schedule_defaults(given["queue_name"] or None)
+                    options, fields = schedule_defaults(given["queue_name"] or None)
                     given["queue_name"], more = fields["queue_name"], {"typed": True}
             options = {key: value for key, value in options.items() if key != "hook"}
             if hook:

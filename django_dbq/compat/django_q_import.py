@@ -18,7 +18,8 @@ from django.utils import timezone
 from django_dbq import calls
 from django_dbq.compat import django_q_packages as packages
 from django_dbq.compat import importing
-from django_dbq.compat.django_q import _columns, _create_list, _link, _links, _split, unsaved_schedule
+from django_dbq.compat.django_q_schedules import unsaved_schedule
+from django_dbq.compat.django_q_tasks import columns_of_call, create_list, link_of, links_of, split_options
 from django_dbq.exceptions import CallError, GroupError, ScheduleError
 from django_dbq.models import Job, Schedule
 from django_dbq.store import get_store
@@ -174,7 +175,7 @@ def _has(using: str, column: str) -> bool:
 
 def _schedule(row: QSchedule) -> Schedule:
     """Return a row as a schedule, not saved. Raises CallError for what no worker could call."""
-    options, kwargs = _split(_kwargs(row.kwargs or ""))
+    options, kwargs = split_options(_kwargs(row.kwargs or ""))
     if options.pop("group", None):
         raise CallError("its kwargs name a group; here the group of a schedule's calls is its name")
     cluster, hook = options.pop("cluster", None), options.pop("hook", None)
@@ -333,7 +334,7 @@ def _take_list(label: str, rows: list[QTask], queue: Queue, using: str, write: b
         parts.append(part)
     options = {"cluster": rows[0].key, "save": tasks[0].get("save")}
     if write:
-        _create_list(parts[0].name, parts, final_id, options, using)
+        create_list(parts[0].name, parts, final_id, options, using)
         _delete(using, rows)
     queue.by_function.update(part.name for part in parts)
 
@@ -350,14 +351,14 @@ def _named(row: QTask, task: dict[str, Any]) -> str:
 def _job(row: QTask, task: dict[str, Any], job_id: uuid.UUID | None = None) -> Job:
     """Return a queued task as a job, not saved. Raises CallError for what no worker could call."""
     job_id = job_id or _id(task.get("id"))
-    func, args, kwargs = _link((task.get("func"), task.get("args"), task.get("kwargs")))
+    func, args, kwargs = link_of((task.get("func"), task.get("args"), task.get("kwargs")))
     group = task.get("group")
     shared = {"cluster": row.key, "group": None if group is None else str(group)}
     options = {key: task.get(key) for key in ("timeout", "save", "ack_failure")}
     options |= {"hook": packages.path_of(task.get("hook")), "task_name": task.get("name"), **shared}
     chain = task.get("chain") or []
     try:
-        following = _links([_plain_link(item) for item in chain], shared) if chain else []
+        following = links_of([_plain_link(item) for item in chain], shared) if chain else []
         # Their ids follow that of the first one: results of a group are in the order of ids.
         then = [
             calls.link(columns(), _after(job_id, number), passes=False)
@@ -365,13 +366,13 @@ def _job(row: QTask, task: dict[str, Any], job_id: uuid.UUID | None = None) -> J
         ]
     except CallError as error:
         raise CallError(f"of the chain that follows it, {error}") from error
-    return Job(id=job_id, **_columns(_path(func), args, kwargs, options, then=then))
+    return Job(id=job_id, **columns_of_call(_path(func), args, kwargs, options, then=then))
 
 
 def _plain_link(item: Any) -> tuple[Any, ...]:
     """Return a link of a chain with the paths of its functions."""
-    func, args, kwargs = _link(item)
-    options, kwargs = _split(kwargs)
+    func, args, kwargs = link_of(item)
+    options, kwargs = split_options(kwargs)
     hook = packages.path_of(options.get("hook"))
     return _path(func), args, {**kwargs, "q_options": {**options, "hook": hook}}
 

@@ -33,7 +33,7 @@ def encode(
     JSON), and for text over `bytes_max`.
     """
     try:
-        text = _encoder(encoder).encode(value)
+        text = _encoder(encoder).encode(value)  # type: ignore[arg-type]  # A class can be hashed.
     except (TypeError, ValueError, RecursionError) as error:
         for path, part in _leaves(value, what):
             try:

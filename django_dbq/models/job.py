@@ -21,8 +21,8 @@ from django_dbq import calls, conf, signals
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, UNBEGUN_STATES, State
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
 from django_dbq.exceptions import DBQError, GroupError
-from django_dbq.models.queryset import JobManager, announce, lock_jobs, taken_in
 from django_dbq.models.ids import uuid7
+from django_dbq.models.queryset import JobManager, announce, lock_jobs, taken_in
 from django_dbq.models.workspace import encode_workspace
 
 LABEL_MAX = 255

@@ -13,7 +13,10 @@ from django_dbq.engine.workflow import Workflow
 from django_dbq.models import Job, Schedule
 from django_dbq.redaction import redact_text
 from django_dbq.store import Store
-from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH, TRIM_BATCH, WAKE_BATCH, Fired
+from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH
+from django_dbq.store.groups import WAKE_BATCH
+from django_dbq.store.pruning import TRIM_BATCH
+from django_dbq.store.schedules import Fired
 from django_dbq.worker.settings import WorkerSettings
 
 logger = logging.getLogger("django_dbq.worker")

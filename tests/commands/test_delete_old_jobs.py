@@ -13,7 +13,7 @@ from django.db import connection
 from django.utils import timezone
 
 from django_dbq import Group, Job, TaskRun, schedule
-from django_dbq.store import base
+from django_dbq.store import pruning
 from django_dbq.testing import run_jobs
 
 pytestmark = pytest.mark.django_db
@@ -92,7 +92,7 @@ def test_the_history_goes_too():
 
 
 def test_more_than_one_batch_is_deleted(monkeypatch):
-    monkeypatch.setattr(base, "PRUNE_BATCH", 2)
+    monkeypatch.setattr(pruning, "PRUNE_BATCH", 2)
     for _ in range(5):
         create(48)
     assert said() == "Deleted old jobs: 5 (COMPLETE 5)\n"

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_dbq import conf
 from django_dbq.models import Job, Schedule, ScheduleRun
-from django_dbq.store import base, get_store
+from django_dbq.store import get_store, schedules
 from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.upkeep import Upkeep
 from tests.databases import connected
@@ -59,7 +59,7 @@ def test_the_job_of_a_slot_that_has_come_is_created_and_can_be_claimed(store):
 
 def test_a_slot_that_is_ahead_waits(store):
     a_schedule(store)
-    assert store.fire(NOW - seconds(1)) == base.Fired()
+    assert store.fire(NOW - seconds(1)) == schedules.Fired()
     assert not jobs(store).exists()
 
 
@@ -77,7 +77,7 @@ def test_what_is_disabled_or_has_no_slot_left_does_not_fire(store):
 
 
 def test_a_pass_is_bounded_and_says_that_there_is_more(store, monkeypatch):
-    monkeypatch.setattr(base, "FIRE_BATCH", 3)
+    monkeypatch.setattr(schedules, "FIRE_BATCH", 3)
     for _ in range(7):
         a_schedule(store)
     passes = [store.fire(NOW) for _ in range(4)]
@@ -135,7 +135,7 @@ def test_it_is_tried_again_ever_later_and_disabled_after_five_failures_with_the_
     schedule = again(store, schedule)
     assert (schedule.failures, schedule.next_try) == (5, None)
     assert schedule.error.startswith("disabled after 5 failures: UnknownJob: ")
-    assert store.fire(now + 24 * HOUR) == base.Fired()
+    assert store.fire(now + 24 * HOUR) == schedules.Fired()
 
 
 def test_one_that_fires_again_has_no_failures(store):
@@ -298,7 +298,7 @@ def test_an_entry_that_changes_changes_its_row_which_goes_on_at_its_next_slot(st
 def test_a_row_whose_entry_has_gone_is_disabled_and_enabled_when_it_is_back(store):
     first = declare(store, a="0 6 * * *", b="0 6 * * *")["a"]
     rows = declare(store, b="0 6 * * *")
-    assert (rows["a"].enabled, rows["a"].error) == (False, base.GONE)
+    assert (rows["a"].enabled, rows["a"].error) == (False, schedules.GONE)
     assert rows["b"].enabled
     back = declare(store, a="0 6 * * *", b="0 6 * * *")["a"]
     assert (back.pk, back.enabled, back.error) == (first.pk, True, None)

@@ -3,7 +3,7 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from django_dbq.models import Group, Job, TaskRun
-from django_dbq.store import base, get_store
+from django_dbq.store import get_store, pruning
 from tests.store.helpers import (
     ALIASES,
     NOW,
@@ -31,7 +31,7 @@ def pruned(store, **values):
 
 
 def batch(store, limit):
-    return store._prune_batch(NOW, since=None, states=base.PRUNED_STATES, limit=limit)
+    return store._prune_batch(NOW, since=None, states=pruning.PRUNED_STATES, limit=limit)
 
 
 def left(store):
@@ -115,7 +115,7 @@ def test_it_tells_how_many_went_by_state(store):
 
 
 def test_the_states_may_be_chosen(store):
-    made = {state: make_job(store, state=state, created=OLD).id for state in base.PRUNED_STATES}
+    made = {state: make_job(store, state=state, created=OLD).id for state in pruning.PRUNED_STATES}
     assert store.prune(NOW, states=["FAILED", "CANCELLED"]).jobs == {"FAILED": 1, "CANCELLED": 1}
     assert left(store) == {made["COMPLETE"], made["STOPPING"]}
 
@@ -166,11 +166,11 @@ def test_the_jobs_of_a_group_stay_while_one_of_them_is_not_finished(store, colum
     group = make_group(store)
     ended = [in_group(store, group, state, finished=OLD) for state in ("COMPLETE", "FAILED", "CANCELLED")]
     last = in_group(store, group, state)
-    assert prune(store, column) == base.Pruned({}, 0)
+    assert prune(store, column) == pruning.Pruned({}, 0)
     assert left(store) == {job.id for job in [*ended, last]} and groups(store) == {"g"}
     Job.objects.using(store.using).filter(pk=last.pk).update(state="COMPLETE", finished=OLD)
     gone = prune(store, column)
-    assert gone == base.Pruned({"COMPLETE": 2, "FAILED": 1, "CANCELLED": 1}, 1)
+    assert gone == pruning.Pruned({"COMPLETE": 2, "FAILED": 1, "CANCELLED": 1}, 1)
     assert not left(store) and not groups(store)
 
 
@@ -180,7 +180,7 @@ def test_a_group_goes_as_a_whole_once_all_its_jobs_are_old(store, column):
     old = in_group(store, group, finished=OLD)
     young = in_group(store, group, **{"finished": OLD, column: NOW + seconds(1)})
     in_group(store, other, finished=OLD)
-    assert prune(store, column) == base.Pruned({"COMPLETE": 1}, 1)
+    assert prune(store, column) == pruning.Pruned({"COMPLETE": 1}, 1)
     assert left(store) == {old.id, young.id} and groups(store) == {"g"}
 
 
@@ -188,7 +188,7 @@ def test_a_group_goes_as_a_whole_once_all_its_jobs_are_old(store, column):
 def test_groups_are_deleted_once_they_have_no_jobs(store, column):
     make_group(store, "empty and old")
     make_group(store, "empty and young", created=NOW + seconds(1))
-    assert prune(store, column) == base.Pruned({}, 1)
+    assert prune(store, column) == pruning.Pruned({}, 1)
     assert groups(store) == {"empty and young"}
 
 
@@ -196,7 +196,7 @@ def test_a_group_of_which_only_some_states_are_deleted_stays(store):
     group = make_group(store)
     kept, final = in_group(store, group, "FAILED"), in_group(store, group, "COMPLETE")
     Group.objects.using(store.using).filter(pk=group.pk).update(final=final)
-    assert store.prune(NOW, states=["COMPLETE"]) == base.Pruned({"COMPLETE": 1}, 0)
+    assert store.prune(NOW, states=["COMPLETE"]) == pruning.Pruned({"COMPLETE": 1}, 0)
     assert left(store) == {kept.id}
     group.refresh_from_db()
     assert group.final_id is None
@@ -211,7 +211,7 @@ def test_a_big_group_and_many_groups_are_deleted_in_bounded_batches(store):
     with CaptureQueriesContext(
         connections[store.using],
     ) as queries:
-        assert store.prune(NOW, limit=2) == base.Pruned({"COMPLETE": 10}, 6)
+        assert store.prune(NOW, limit=2) == pruning.Pruned({"COMPLETE": 10}, 6)
     deletes = [query["sql"] for query in queries if "DELETE FROM" in query["sql"]]
     assert deletes and left(store) == {kept.id} and groups(store) == {"kept"}
 
@@ -228,15 +228,15 @@ def test_the_history_of_a_group_goes_too(store):
 def test_prune_ended_goes_by_when_a_job_ended(store, state):
     make_job(store, state=state, created=OLD, finished=NOW)
     late = make_job(store, state=state, created=OLD, finished=NOW + seconds(1))
-    assert store.prune_ended(NOW) == base.Pruned({state: 1}, 0)
+    assert store.prune_ended(NOW) == pruning.Pruned({state: 1}, 0)
     assert left(store) == {late.id}
 
 
 def test_prune_ended_deletes_more_than_one_batch(store, monkeypatch):
-    monkeypatch.setattr(base, "PRUNE_BATCH", 3)
+    monkeypatch.setattr(pruning, "PRUNE_BATCH", 3)
     for number in range(8):
         make_job(store, state="COMPLETE", finished=OLD - seconds(number // 4))
-    assert store.prune_ended(NOW) == base.Pruned({"COMPLETE": 8}, 0)
+    assert store.prune_ended(NOW) == pruning.Pruned({"COMPLETE": 8}, 0)
 
 
 @pytest.mark.django_db(databases=ALIASES, transaction=True)
@@ -246,9 +246,9 @@ def test_a_group_that_another_holds_locked_stays_and_keeps_no_one_waiting(store,
     group = make_group(store)
     job, _ = (in_group(store, group, finished=OLD) for _ in range(2))
     with locked(store, job):
-        assert prune(store, column) == base.Pruned({"COMPLETE": 1}, 0)
+        assert prune(store, column) == pruning.Pruned({"COMPLETE": 1}, 0)
     assert left(store) == {job.id} and groups(store) == {"g"}
-    assert prune(store, column) == base.Pruned({"COMPLETE": 1}, 1)
+    assert prune(store, column) == pruning.Pruned({"COMPLETE": 1}, 1)
 
 
 FILL_GROUPS = """

@@ -3,7 +3,7 @@
 import pytest
 
 from django_dbq.models import Group, Job, TaskRun
-from django_dbq.store import base
+from django_dbq.store import pruning
 from django_dbq.worker import upkeep
 from django_dbq.worker.settings import WorkerSettings
 from tests.store.helpers import ALIASES, NOW, make_job, make_jobs, seconds
@@ -111,7 +111,7 @@ def test_of_queues_too_the_jobs_of_a_group_stay(store, per):
 def test_a_worker_goes_on_trimming_in_its_next_round_where_a_batch_was_full(
     store, settings, monkeypatch, limits
 ):
-    for module in (base, upkeep):
+    for module in (pruning, upkeep):
         monkeypatch.setattr(module, "TRIM_BATCH", 2)
     settings.DBQ = {**getattr(settings, "DBQ", {}), **limits}
     ended(store, 7)

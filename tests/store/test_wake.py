@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_dbq.models import Group, Job
 from django_dbq.models.group import ENDED_STATES, UNENDED_STATES
-from django_dbq.store import base
+from django_dbq.store import groups
 from tests.store.helpers import (
     ALIASES,
     LEASE,
@@ -119,7 +119,7 @@ def test_a_waiting_job_that_ends_no_group_goes_on_waiting(store):
 
 
 def test_groups_that_are_not_done_do_not_hold_up_those_that_are(store, monkeypatch):
-    monkeypatch.setattr(base, "WAKE_BATCH", 2)
+    monkeypatch.setattr(groups, "WAKE_BATCH", 2)
     for number in range(5):
         a_group(store, "NEW", reference=f"not done {number}")
     done = [a_group(store, "COMPLETE", reference=f"done {number}")[1] for number in range(5)]

@@ -14,7 +14,7 @@ from django_dbq.engine.lifecycle import FINISHED_STATES
 from django_dbq.management.arguments import age, positive
 from django_dbq.models import DEFAULT_DELETE_JOBS_AFTER_HOURS, Job
 from django_dbq.store import get_store
-from django_dbq.store.base import PRUNE_BATCH, PRUNED_STATES
+from django_dbq.store.pruning import PRUNE_BATCH, PRUNED_STATES
 
 
 class Command(BaseCommand):
