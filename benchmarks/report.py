@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -76,10 +77,22 @@ def ranked(about: dict[str, Any]) -> list[tuple[str, dict[str, list[float]]]]:
 def table(about: dict[str, Any]) -> str:
     """Return the medians of a scenario, and the range of each, as a table, best first."""
     names = variants(about)
-    lines = [_row("contender", *names), "|---" * (len(names) + 1) + "|"]
+    lines = [_row("contender", *names, "ours beside it"), "|---" * (len(names) + 2) + "|"]
     for contender, samples in ranked(about):
-        lines.append(_row(contender, *(_cell(samples.get(name, [])) for name in names)))
+        cells = [_cell(samples.get(name, [])) for name in names]
+        lines.append(_row(contender, *cells, _beside(about, contender)))
     return "\n".join(lines)
+
+
+def _beside(about: dict[str, Any], contender: str) -> str:
+    """Return by how much ours is better than a contender (above 1) by the first variant, or worse."""
+    found = dict(ranked(about))
+    first = variants(about)[0]
+    if contender == OURS or OURS not in found or not (found[OURS].get(first) and found[contender].get(first)):
+        return ""
+    ours, theirs = (statistics.median(found[name][first]) for name in (OURS, contender))
+    ratio = theirs / ours if about["less"] else ours / theirs
+    return f"{ratio:.0f}x" if ratio >= 10 else f"{ratio:.2g}x"
 
 
 def _row(*cells: str) -> str:
@@ -210,10 +223,11 @@ def _section(scenario: str, about: dict[str, Any]) -> list[str]:
     for name, _ in ranked(about):
         each = about["contenders"][name]
         measured.append(_row(name, each["version"], each["settings"]))
+    what = " ".join((import_module(f"benchmarks.scenarios.{scenario}").__doc__ or "").split())
     several = f"{rounds} rounds" if rounds > 1 else "one round"
     return [
         f"## {about['title']}",
-        f"In {reading}; {several}, {about['measured']}, commit {about['commit']}, {about['machine']},"
+        f"{what} In {reading}; {several}, {about['measured']}, commit {about['commit']}, {about['machine']},"
         f" {about['server']}.",
         f"![{about['title']}: {reading}]({scenario}.svg)",
         table(about),

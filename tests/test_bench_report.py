@@ -54,6 +54,12 @@ def test_a_cell_has_the_median_and_the_range():
     assert "| 1,000 (900 to 1,100) | 1,500 (1,400 to 1,600) |" in report.table(measured({"ours": FAST}))
 
 
+def test_the_last_column_says_by_how_much_ours_is_better():
+    contenders = {"procrastinate": SLOW, "ours": FAST}
+    assert report.table(measured(contenders)).splitlines()[-1].endswith("| 91x |")
+    assert "| 0.011x |" in report.table(measured(contenders, less=True))
+
+
 @pytest.mark.parametrize("less", [False, True])
 def test_a_contender_without_a_variant_has_an_empty_cell_no_bar_and_no_rank_in_the_first(less):
     partial = {"two processes": [1.0]}
