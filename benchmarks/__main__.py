@@ -78,6 +78,7 @@ def run(
                 figures = module.measure(entrants[name])
             except Failed as failure:
                 failures[name] = str(failure)
+                samples.pop(name, None)  # Whose figures of other rounds are worth nothing now.
                 print(f"  {name}: {failure}", flush=True)
                 continue
             finally:
@@ -95,6 +96,7 @@ def run(
         "commit": commit(),
         "machine": machine(),
         "server": services.server(),
+        "failures": failures,
         "contenders": {
             name: {
                 "version": entrants[name].version(),
@@ -104,7 +106,8 @@ def run(
             for name, each in samples.items()
         },
     }
-    report.add(out, scenario, about)
+    if samples:
+        report.add(out, scenario, about)
     print(report.table(about), flush=True)
 
 

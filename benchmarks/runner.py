@@ -232,18 +232,14 @@ class Entrant:
         """
         with self.working(processes, threads) as running:
 
-            def alive() -> None:
-                if all(process.poll() is not None for process in running):
-                    raise Failed(f"{self.name}: its workers ended early: see {self.log}")
-
             def begun() -> bool:
-                alive()
+                self.check(running)
                 return self.marks.counted()[0] > 0
 
             if not self.kind.marks:
 
                 def over_by_records() -> bool:
-                    alive()
+                    self.check(running)
                     time.sleep(0.2)  # To count is work for the database that is being measured.
                     return bool(self.ask("finished") >= jobs)
 
@@ -258,13 +254,18 @@ class Entrant:
                     break
                 if now - first > seconds_max:
                     return ran / tasks / (now - first)
-                alive()
+                self.check(running)
                 time.sleep(POLL_SECONDS)
             if over:
                 failure = f"{self.name}: not all are over by its records"
                 until(lambda: self.ask("finished") >= jobs, 60, failure)
             ended = time.time()
         return jobs / (ended - first)
+
+    def check(self, running: list[subprocess.Popen[str]]) -> None:
+        """Raise Failed if a worker process has ended."""
+        if any(process.poll() is not None for process in running):
+            raise Failed(f"{self.name}: a worker ended early: see {self.log}")
 
     def resident_bytes(self, pid: int) -> int:
         """Return the resident memory of a process and of all that it has started."""
@@ -279,7 +280,8 @@ class Entrant:
     def version(self) -> str:
         """Return what was measured: the package and its version."""
         code = f"import importlib.metadata as m; print(m.version({self.kind.package!r}))"
-        found = subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=True)
+        command = [self.python, "-c", code]
+        found = subprocess.run(command, cwd=_alone(), capture_output=True, text=True, check=True)
         return f"{self.kind.package} {found.stdout.strip()}"
 
     def rest(self) -> None:

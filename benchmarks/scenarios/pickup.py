@@ -19,7 +19,8 @@ def measure(entrant: Entrant) -> dict[str, float]:
         asked = entrant.ask("put_spread", STAMP, WARM_UP, SAMPLES)
         until(lambda: len(entrant.marks.stamps()) >= WARM_UP + SAMPLES, 180, f"{entrant.name}: not all ran")
         begun = entrant.marks.stamps()
-    waits = sorted(1_000 * (begun[WARM_UP + place] - moment) for place, moment in enumerate(asked))
-    if len(waits) != SAMPLES:
-        raise Failed(f"{entrant.name}: {len(waits)} of {SAMPLES} were stamped")
+    moments = dict(enumerate(asked, start=WARM_UP))
+    if missing := moments.keys() - begun.keys():
+        raise Failed(f"{entrant.name}: {len(missing)} of {SAMPLES} have no stamp")
+    waits = sorted(1_000 * (begun[index] - moment) for index, moment in moments.items())
     return {f"p{share}": waits[int(SAMPLES * share / 100)] for share in (50, 95, 99)}

@@ -232,11 +232,6 @@ class Job(models.Model):
         self._remember(fields or self._WATCHED_FIELDS)
         announce(using, [self])
 
-    def _do_insert(self, manager: Any, using: Any, fields: Any, returning_fields: Any, raw: Any) -> Any:
-        # Preparing a column that is as the database makes it costs as much as one that is not.
-        told = [field for field in fields if self.__dict__.get(field.attname) != _unsaid(field)]
-        return super()._do_insert(manager, using, told, returning_fields, raw)  # type: ignore[misc]
-
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete this job, with its history."""
         using = using or router.db_for_write(type(self), instance=self)
@@ -390,13 +385,6 @@ class Job(models.Model):
 
 
 Job.STATES.COMPLETED = Job.STATES.COMPLETE  # type: ignore[attr-defined]  # A TextChoices refuses aliases.
-
-
-def _unsaid(field: Any) -> Any:
-    """Return what the database puts into a column that an INSERT does not name."""
-    if field.has_db_default():
-        return field.db_default
-    return None if field.null else _UNKNOWN
 
 
 def _snapshot(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from django_dbq import conf, signals
 from django_dbq.engine.lifecycle import DUE_STATES
+from django_dbq.exceptions import DBQError, GroupError
 from django_dbq.models.workspace import encode_workspace
 
 if TYPE_CHECKING:
@@ -56,10 +57,17 @@ class JobQuerySet(models.QuerySet["Job"]):
         It builds no instance for a job, unless a creation hook or a receiver of `pre_enqueue` is to
         see it, and takes the workspaces from any iterable, some thousands at a time.
 
-        Raises UnknownJob, and WorkspaceError with the place of the workspace at fault.
+        Raises UnknownJob, WorkspaceError with the place of the workspace at fault, and GroupError when
+        called on the jobs of a group.
         """
         from django_dbq.store import get_store
 
+        if self._known_related_objects:  # type: ignore[attr-defined]
+            raise GroupError(
+                "enqueue_many puts no jobs into a group: use bulk_create, with group= for each job"
+            )
+        if self.model._meta.parents:
+            raise DBQError(f"enqueue_many creates no {self.model._meta.label}: save each")
         given = {"queue_name": queue_name, "priority": priority, "run_after": run_after}
         given = {key: value for key, value in given.items() if value is not None}
         self._for_write = True
@@ -67,21 +75,18 @@ class JobQuerySet(models.QuerySet["Job"]):
         seen = bool(conf.workflow(name).creation_hook or signals.pre_enqueue.receivers)
         ids: list[uuid.UUID] = []
         with store.write():
-            if seen:
-                # Each has a workspace of its own, though the caller may have given one for all.
-                jobs = (self.model(name=name, workspace=deepcopy(each), **given) for each in workspaces)
-                for batch in _batches(jobs):
-                    ids += [job.id for job in self.bulk_create(batch)]
-                return ids
             alike = self.model(name=name, **given)
-            alike._make_ready()
-            texts = (
-                encode_workspace({} if each is None else each, f"workspaces[{place}]")
-                for place, each in enumerate(workspaces)
-            )
-            for batch in _batches(texts, len, ENQUEUE_BYTES):
-                ids += store.enqueue_many(alike, batch)
-        announce(self.db, [alike] if ids else [])
+            if not seen:
+                alike._make_ready()
+            for batch in _batches(workspaces):
+                if seen:
+                    # Each has a workspace of its own, though the caller may have given one for all.
+                    jobs = [self.model(name=name, workspace=deepcopy(each), **given) for _, each in batch]
+                    ids += [job.id for job in self.bulk_create(jobs)]
+                else:
+                    ids += store.enqueue_many(alike, [text for text, _ in batch])
+        if ids and not seen:
+            announce(self.db, [alike])
         return ids
 
     def to_process(self, queue_name: str) -> JobQuerySet:
@@ -127,16 +132,15 @@ class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[mis
         return get_store(self._db or router.db_for_write(self.model)).prune(before).jobs.total()
 
 
-def _batches(
-    items: Iterable[Any], size_of: Callable[[Any], int] = lambda _: 0, size_max: int = 1
-) -> Iterator[list[Any]]:
-    """Yield the items some thousands at a time, fewer when they are large."""
-    batch: list[Any] = []
+def _batches(workspaces: Iterable[dict[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
+    """Yield workspaces, each with its text before it, some thousands at a time, fewer when they are large."""
+    batch: list[tuple[str, Any]] = []
     size = 0
-    for item in items:
-        batch.append(item)
-        size += size_of(item)
-        if len(batch) >= ENQUEUE_BATCH or size >= size_max:
+    for place, each in enumerate(workspaces):
+        text = encode_workspace({} if each is None else each, f"workspaces[{place}]")
+        batch.append((text, each))
+        size += len(text)
+        if len(batch) >= ENQUEUE_BATCH or size >= ENQUEUE_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

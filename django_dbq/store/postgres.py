@@ -341,12 +341,12 @@ def _job(using: str, order: Any, row: Sequence[Any]) -> Job:
     text = row[places["workspace"]]
     result = row[places["result"]]
     values = dict(zip(fields, [row[index] for index in at], strict=True))
-    values["workspace"] = decode_workspace(text)
     values["plan"] = _plan(values["plan"])
     values["result"] = None if result is None else json.loads(result)
     job = Job.from_row(using, values)
     job.prior_state = row[places["prior_state"]]
     job.recorded_workspace = text
+    job.workspace = decode_workspace(text)
     return job
 
 

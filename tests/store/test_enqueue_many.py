@@ -7,7 +7,7 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_dbq import UnknownJob, WorkspaceError, signals
+from django_dbq import Group, GroupError, UnknownJob, WorkspaceError, signals
 from django_dbq.models import Job, queryset
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -17,6 +17,10 @@ ENGINE_S_OWN = {"id", "created", "modified", "workspace"}
 
 def stamp(job):
     job.workspace["seen"].append(str(job.id))
+
+
+def look(job):
+    pass
 
 
 @pytest.fixture
@@ -87,6 +91,20 @@ def test_one_wrong_workspace_is_named_and_none_is_created(jobs, monkeypatch, wro
     assert not jobs.exists()
 
 
+def test_a_wrong_workspace_is_named_by_its_place_also_where_a_hook_sees_each_job(jobs, settings):
+    settings.JOBS = {"a": {"tasks": ["tests.workflows.nothing"], "creation_hook": f"{__name__}.stamp"}}
+    with pytest.raises(WorkspaceError, match=r"workspaces\[1\]"):
+        jobs.enqueue_many("a", [{"seen": []}, {"seen": float("nan")}])
+    assert not jobs.exists()
+
+
+def test_the_jobs_of_a_group_refuse_it(store):
+    group = Group.objects.using(store.using).create(reference="one")
+    with pytest.raises(GroupError, match="bulk_create"):
+        group.jobs.enqueue_many("nothing", [{}])
+    assert not group.jobs.exists()
+
+
 def test_an_unknown_name_is_refused_before_the_first_workspace_is_asked_for(jobs):
     asked = iter([{}])
     with pytest.raises(UnknownJob):
@@ -121,7 +139,9 @@ def test_receivers_of_pre_enqueue_see_each_job(jobs):
     assert len(seen) == len(ids) == 2
 
 
-def test_large_ones_go_in_several_statements(jobs, store, monkeypatch):
+@pytest.mark.parametrize("hook", [None, f"{__name__}.look"])
+def test_large_ones_go_in_several_statements(jobs, store, monkeypatch, settings, hook):
+    settings.JOBS = {"nothing": {"tasks": ["tests.workflows.nothing"], "creation_hook": hook}}
     monkeypatch.setattr(queryset, "ENQUEUE_BYTES", 100)
     with CaptureQueriesContext(connections[store.using]) as queries:
         jobs.enqueue_many("nothing", [{"text": "x" * 60}] * 4)
