@@ -1,10 +1,14 @@
 -- Renew the leases of all jobs that a worker holds. A row that its own task has locked
 -- is skipped: nobody can rescue it while the lock lasts, and waiting would stop the worker.
-WITH held AS MATERIALIZED (
+-- The worker's name is part of the join for the reason that record.sql gives.
+WITH mine AS MATERIALIZED (
+    SELECT id, claim, %(worker)s::text AS worker
+    FROM unnest(%(ids)s::uuid[], %(claims)s::bigint[]) AS held (id, claim)
+),
+held AS MATERIALIZED (
     SELECT job.id
-    FROM unnest(%(ids)s::uuid[], %(claims)s::bigint[]) AS mine (id, claim)
-    JOIN django_dbq_job AS job ON job.id = mine.id AND job.claim = mine.claim
-    WHERE job.claimed_by = %(worker)s
+    FROM mine
+    JOIN django_dbq_job AS job ON job.id = mine.id AND job.claim = mine.claim AND job.claimed_by = mine.worker
     FOR UPDATE OF job SKIP LOCKED
 )
 UPDATE django_dbq_job AS job

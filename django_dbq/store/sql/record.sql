@@ -1,7 +1,9 @@
 -- Write many transitions and their history, each guarded by its claim.
+-- The name of the worker is part of the join: by itself it would have the planner look through all jobs for it
+-- first, and compare what it finds with every transition: in a table of finished jobs hardly any has a worker.
 -- Workspaces, results and changes come as the text of their JSON; who asks knows jobs by their place.
 WITH transition AS MATERIALIZED (
-    SELECT *, COALESCE(%(now)s::timestamptz, statement_timestamp()) AS at
+    SELECT *, %(worker)s::text AS worker, COALESCE(%(now)s::timestamptz, statement_timestamp()) AS at
     FROM json_to_recordset(%(transitions)s::json) AS transition (
         place integer, id uuid, claim bigint, state text, next_task text, position integer, attempt integer,
         lost_attempts integer, priority integer, delay float8, error text, hold boolean, finished boolean,
@@ -41,7 +43,7 @@ moved AS (
     FROM transition
     WHERE job.id = transition.id
       AND job.claim = transition.claim
-      AND job.claimed_by = %(worker)s
+      AND job.claimed_by = transition.worker
     RETURNING transition.place, job.id, job.state, transition.claim
 ),
 history AS (

@@ -1,0 +1,65 @@
+"""What the planner knows of a table full of finished jobs must not slow the statements about running ones."""
+
+import json
+
+import pytest
+from django.db import connection, transaction
+
+from django_dbq.models import Job
+from django_dbq.store import get_store
+from django_dbq.store.postgres import statement
+
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
+
+FINISHED, RUNNING, WORKER = 3_500, 500, "one"
+
+
+@pytest.fixture
+def running():
+    """Jobs that a worker runs, in a table that was last looked at when all of it was finished."""
+    ids = Job.objects.enqueue_many("five", [{}] * (FINISHED + RUNNING))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE django_dbq_job SET state = 'COMPLETE', finished = now(), claim = 1")
+        cursor.execute("ANALYZE django_dbq_job")
+        cursor.execute("ALTER TABLE django_dbq_job SET (autovacuum_enabled = off)")
+    Job.objects.filter(pk__in=ids[FINISHED:]).update(
+        state="PROCESSING", finished=None, claimed_by=WORKER, lease_until="2100-01-01T00:00Z"
+    )
+    yield ids[FINISHED:]
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE django_dbq_job RESET (autovacuum_enabled)")
+
+
+def compared_in_vain(plan):
+    """Return how many pairs of rows the plan looked at to find that they do not belong together."""
+    own = plan.get("Rows Removed by Join Filter", 0) * plan.get("Actual Loops", 1)
+    return own + sum(compared_in_vain(part) for part in plan.get("Plans", []))
+
+
+def explained(verb, values):
+    """Run a statement as a worker does, and undo it; return its plan."""
+    get_store("default").prepare_session(30)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement(verb)}", values)
+        found = cursor.fetchone()[0]
+        transaction.set_rollback(True)
+    return (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+
+
+def test_a_record_compares_each_job_with_its_own_transition_alone(running):
+    documents = [
+        {"place": place, "id": str(pk), "claim": 1, "state": "COMPLETE", "next_task": "", "position": 4}
+        | {"attempt": 1, "lost_attempts": 0, "hold": False, "finished": True}
+        for place, pk in enumerate(running)
+    ]
+    values = {"transitions": json.dumps(documents), "worker": WORKER, "lease": 30, "now": None}
+    plan = explained("record", values)
+    assert plan["Actual Rows"] == RUNNING
+    assert compared_in_vain(plan) <= RUNNING
+
+
+def test_a_heartbeat_compares_each_job_with_its_own_claim_alone(running):
+    values = {"ids": running, "claims": [1] * RUNNING, "worker": WORKER, "lease": 30, "stopping": False}
+    plan = explained("extend", values)
+    assert plan["Actual Rows"] == RUNNING
+    assert compared_in_vain(plan) <= RUNNING
