@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from django_dbq import SettingsError
 from django_dbq.compat import django_q_settings
-from django_dbq.compat.django_q_settings import Cluster, cluster, clusters, default_queue, default_timeout
+from django_dbq.compat.django_q_settings import Cluster, cluster, clusters
 
 # As the documentation of the original shows them.
 DOCUMENTED = {
@@ -38,7 +38,7 @@ def warned():
 def test_without_the_setting_everything_has_a_default(settings):
     del settings.Q_CLUSTER
     assert cluster() == Cluster()
-    assert (default_queue(), default_timeout(), clusters()) == ("default", None, ["default"])
+    assert (cluster().name, cluster().timeout, clusters()) == ("default", None, ["default"])
     assert warned() == []
 
 
@@ -90,11 +90,11 @@ def test_what_the_original_takes_for_not_set_is_not_set(settings):
 
 def test_an_alternative_cluster_has_its_own_settings_above_the_others(settings):
     settings.Q_CLUSTER = DOCUMENTED
-    assert (default_queue(), default_timeout()) == ("myproject", 60)
+    assert (cluster().name, cluster().timeout) == ("myproject", 60)
     long = cluster("long")
     assert (long.name, long.timeout, long.max_attempts, long.workers) == ("long", 3000, 2, 8)
-    assert default_timeout("short") == 10
-    assert default_timeout("myproject") == 60
+    assert cluster("short").timeout == 10
+    assert cluster("myproject").timeout == 60
     assert clusters() == ["myproject", "long", "short"]
 
 
@@ -106,23 +106,23 @@ def test_a_name_that_nobody_has_described_is_a_queue_with_the_common_settings(se
 
 def test_the_cluster_name_of_the_setting_comes_before_its_name(settings):
     settings.Q_CLUSTER = {"name": "site", "cluster_name": "mail"}
-    assert default_queue() == "mail"
+    assert cluster().name == "mail"
 
 
 def test_the_environment_names_the_cluster_of_a_process(settings, monkeypatch):
     settings.Q_CLUSTER = DOCUMENTED
     monkeypatch.setenv("Q_CLUSTER_NAME", "long")
-    assert (default_queue(), default_timeout()) == ("long", 3000)
-    assert default_timeout("short") == 10
+    assert (cluster().name, cluster().timeout) == ("long", 3000)
+    assert cluster("short").timeout == 10
     monkeypatch.setenv("Q_CLUSTER_NAME", "")
-    assert default_queue() == "myproject"
+    assert cluster().name == "myproject"
 
 
 def test_a_change_of_the_setting_is_seen(settings):
     settings.Q_CLUSTER = {"timeout": 1}
-    assert default_timeout() == 1
+    assert cluster().timeout == 1
     settings.Q_CLUSTER = {"timeout": 2}
-    assert default_timeout() == 2
+    assert cluster().timeout == 2
 
 
 FAULTS = [

@@ -1,7 +1,4 @@
-"""The Q_CLUSTER setting of django-q and django-q2: what of it has a meaning here, as typed values.
-
-`cluster()` is all of it, `default_queue()` and `default_timeout()` are what a call needs.
-"""
+"""The Q_CLUSTER setting of django-q and django-q2: what of it has a meaning here, as typed values."""
 
 from __future__ import annotations
 
@@ -81,16 +78,6 @@ def cluster(name: str | None = None) -> Cluster:
     Raises SettingsError when Q_CLUSTER cannot be used.
     """
     return _cluster(name or os.environ.get(NAME_VARIABLE) or None)
-
-
-def default_queue() -> str:
-    """Return the queue of calls that name none. Raises SettingsError."""
-    return cluster().name
-
-
-def default_timeout(queue: str | None = None) -> float | None:
-    """Return the seconds that a call may take that says nothing, in this queue. Raises SettingsError."""
-    return cluster(queue).timeout
 
 
 def signer_name() -> str:
