@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ PAYLOAD = "payload"  # Takes `value`, an object with one long text, and hands it
 STEPS_COUNT = 5
 
 
-class Contender:
+class Contender(ABC):
     """One system under measurement. Its methods run in the contender's own environment."""
 
     requirements: ClassVar[Sequence[str]] = ()  # For pip.
@@ -50,13 +51,13 @@ class Contender:
     def prepare(self) -> None:
         """Make the tables in an empty database."""
 
+    @abstractmethod
     def reset(self) -> None:
         """Leave everything as young as a new installation has it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def enqueue(self, kind: str, count: int, value: Any = None) -> None:
         """Add so many jobs in the fastest documented way."""
-        raise NotImplementedError
 
     def put(self, kind: str, value: Any = None) -> None:
         """Add one job, committed when this returns."""
@@ -92,17 +93,17 @@ class Contender:
         """Add jobs by SQL: `waiting` ones that do nothing, `finished` ones, `future` ones due in a day."""
         raise NotImplementedError
 
+    @abstractmethod
     def finished(self) -> int:
         """Return how many jobs are over, by the contender's own records."""
-        raise NotImplementedError
 
     def span(self) -> tuple[float, float]:
         """Return when the first job began and the last was over, by its own records, as Unix times."""
         raise NotImplementedError
 
+    @abstractmethod
     def workers(self, processes: int, threads: int) -> list[list[str]]:
         """Return the commands that run so many worker processes of so many threads."""
-        raise NotImplementedError
 
 
 def load(name: str) -> type[Contender]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from benchmarks.contender import NOTHING, PAYLOAD, SLOW, STAMP, STEPS, STEPS_COUNT, WRITE, Contender
@@ -68,13 +69,13 @@ class RedisBench(Contender):
         self.send(kind, (1, {"step": 0}) if kind == STEPS else () if value is None else (value,))
         self.enqueued += 1
 
+    @abstractmethod
     def send(self, kind: str, args: tuple[Any, ...]) -> None:
         """Hand one job to the broker."""
-        raise NotImplementedError
 
     def finished(self) -> int:
         return self.enqueued - self.left()
 
+    @abstractmethod
     def left(self) -> int:
         """Return how many jobs Redis still holds."""
-        raise NotImplementedError
