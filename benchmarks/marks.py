@@ -25,7 +25,6 @@ class _Process:
     """The slot of this process."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.lock = threading.Lock()
         self.count = 0
         path = os.environ["BENCH_MARKS"]
@@ -47,13 +46,21 @@ def ran() -> None:
     """Count a task that has run."""
     global _process
     process = _process
-    if process is None or process.pid != os.getpid():  # Workers fork after their imports.
+    if process is None:
         process = _process = _Process()
     with process.lock:
         process.count += 1
         if process.count == 1:
             process.slot[1] = time.time_ns()
         process.slot[0] = process.count
+
+
+def _forget() -> None:
+    global _process
+    _process = None
+
+
+os.register_at_fork(after_in_child=_forget)  # Workers fork after their imports.
 
 
 def stamp(index: int) -> None:

@@ -57,6 +57,8 @@ def pass_through(jobs: int, batch: int, watch: Stopwatch, profile: cProfile.Prof
     harness.empty_tables()
     Job.objects.enqueue_many("nothing", ({} for _ in range(jobs)))
     store, lease = get_store("default"), conf.options().LEASE_SECONDS
+    # A worker's tasks have a connection of their own, which is closed after each, by Django's default.
+    connection.close_at = None
     store.prepare_session(lease)
     executor = Executor("default", WORKER)
 

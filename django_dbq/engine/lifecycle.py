@@ -173,23 +173,19 @@ def decide(
     """
 
     def to(state: State, **changed: Any) -> Transition:
-        values = {
-            "next_task": job.next_task,
-            "position": job.position,
-            "attempt": job.attempt,
-            "lost_attempts": job.lost_attempts,
-        }
-        return Transition(job.id, job.claim, state, **{**values, **changed}, outcome=outcome.kind)
+        place = (job.next_task, job.position, job.attempt, job.lost_attempts)
+        transition = Transition(job.id, job.claim, state, *place, outcome.kind)
+        for name, value in changed.items():
+            setattr(transition, name, value)
+        return transition
 
     def begin(index: int) -> Transition:
-        return to(State.READY, next_task=plan[index], position=index, attempt=0, lost_attempts=0)
+        return Transition(job.id, job.claim, State.READY, plan[index], index, 0, 0, outcome.kind)
 
     match outcome:
-        case Done():
-            if job.position + 1 < len(plan):
-                return begin(job.position + 1)
-            return to(State.COMPLETE, next_task="")
-        case Finished():
+        case Done() if job.position + 1 < len(plan):
+            return begin(job.position + 1)
+        case Done() | Finished():
             return to(State.COMPLETE, next_task="")
         case WentTo(task):
             index = locate(plan, job.position + 1, task)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -15,6 +17,7 @@ from django.db.models.base import ModelState
 from django.db.models.functions import Coalesce
 from django.db.models.signals import post_init, pre_init
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from django_dbq import calls, conf, signals
@@ -23,7 +26,7 @@ from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
 from django_dbq.exceptions import DBQError, GroupError
 from django_dbq.models.ids import uuid7
 from django_dbq.models.queryset import JobManager, announce, lock_jobs, taken_in
-from django_dbq.models.workspace import encode_workspace
+from django_dbq.models.workspace import decode_workspace, encode_workspace
 
 LABEL_MAX = 255
 
@@ -156,7 +159,6 @@ class Job(models.Model):
             if entry is not None:
                 kwargs.setdefault("queue_name", entry.queue_name)
                 kwargs.setdefault("priority", entry.priority)
-        self._loaded: dict[str, Any] = {}
         super().__init__(*args, **kwargs)
 
     def __str__(self) -> str:
@@ -169,19 +171,66 @@ class Job(models.Model):
         return job
 
     @classmethod
-    def from_row(cls, db: str, values: dict[str, Any]) -> Job:
-        """Return what `from_db` returns for a row of all fields, by attribute name, several times as fast.
+    def from_rows(
+        cls, db: str, names: Sequence[str], rows: Iterable[Sequence[Any]], settled: dict[str, Any]
+    ) -> list[Job]:
+        """Return jobs from rows read by hand, with JSON as text, several times as fast as `from_db` would.
 
-        Nobody hears of it through Django's `pre_init` and `post_init`; who listens gets `from_db`.
+        `names` are those of the columns, `prior_state` among them; `settled` holds what is the same
+        for all. A column that stands in neither is read when it is asked for, as Django does it.
         """
-        if pre_init.has_listeners(cls) or post_init.has_listeners(cls):
-            return cls.from_db(db, list(values), list(values.values()))
-        job = cls.__new__(cls)
-        state = ModelState()
-        state.adding, state.db = False, db
-        job.__dict__.update(values, _state=state, _loaded={})
-        job._remember(cls._WATCHED_FIELDS)
+        jobs = []
+        heard = cls._creation_is_heard()
+        for row in rows:
+            values = settled.copy()
+            values.update(zip(names, row, strict=True))
+            values["plan"] = _plan(values["plan"])
+            if values["result"] is not None:
+                values["result"] = json.loads(values["result"])
+            jobs.append(cls._from_values(db, values, heard))
+        return jobs
+
+    @classmethod
+    def _creation_is_heard(cls) -> bool:
+        return pre_init.has_listeners(cls) or post_init.has_listeners(cls)
+
+    @classmethod
+    def _from_values(cls, db: str | None, values: dict[str, Any], heard: bool) -> Job:
+        """Return a job as its row has it: values by attribute name, the workspace as text."""
+        text = values["workspace"]
+        if heard:
+            known = {**values, "workspace": decode_workspace(text)}
+            names = [name for name in _field_names() if name in known]
+            job = cls.from_db(db, names, [known[name] for name in names])
+            job.prior_state = values["prior_state"]
+        else:
+            job = cls.__new__(cls)
+            state = ModelState()
+            state.adding, state.db = False, db
+            known = job.__dict__
+            known.update(values)
+            known["workspace"] = decode_workspace(text)
+            known["_state"], known["_row"] = state, values
+        job.recorded_workspace = text
         return job
+
+    def as_recorded(self, **changed: Any) -> Job:
+        """Return this row as a new instance, on which no task has left anything, with some values changed.
+
+        The workspace is given as text.
+        """
+        values = {name: self.__dict__[name] for name in _field_names() if name in self.__dict__}
+        values |= {"prior_state": self.prior_state, "workspace": self.recorded_workspace, **changed}
+        return self._from_values(self._state.db, values, self._creation_is_heard())
+
+    @cached_property
+    def _loaded(self) -> dict[str, Any]:
+        """What the row holds of the watched fields, as `_snapshot` returns it."""
+        row = self.__dict__.get("_row")
+        if row is None:
+            return {}
+        row = {**row, "workspace": decode_workspace(row["workspace"])}
+        return {name: _snapshot(row[name]) for name in (*self._WATCHED_FIELDS, "group_id")}
 
     def refresh_from_db(  # type: ignore[override]  # Django 6 has one argument more.
         self, using: str | None = None, fields: Any = None, **kwargs: Any
@@ -385,6 +434,17 @@ class Job(models.Model):
 
 
 Job.STATES.COMPLETED = Job.STATES.COMPLETE  # type: ignore[attr-defined]  # A TextChoices refuses aliases.
+
+
+@cache
+def _field_names() -> tuple[str, ...]:
+    return tuple(field.attname for field in Job._meta.concrete_fields)
+
+
+@lru_cache(maxsize=1_024)
+def _plan(text: str | None) -> tuple[str, ...] | None:
+    plan = None if text is None else json.loads(text)
+    return tuple(plan) if isinstance(plan, list) else None  # Anybody may have written anything.
 
 
 def _snapshot(value: Any) -> Any:

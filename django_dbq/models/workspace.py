@@ -17,6 +17,8 @@ def encode_workspace(workspace: Any, what: str = "workspace") -> str:
     if not isinstance(workspace, dict):
         kind = type(workspace).__name__
         raise WorkspaceError(f"{what} must be a dictionary (a JSON object), not {kind}")
+    if not workspace:
+        return "{}"
     bytes_max = conf.options().WORKSPACE_BYTES_MAX
     return encode(workspace, encoder=DjangoJSONEncoder, bytes_max=bytes_max, what=what)
 
@@ -33,4 +35,6 @@ def encode_result(result: Any) -> str:
 
 def decode_workspace(text: str | None) -> dict[str, Any]:
     """Return the workspace that `text` holds; a row without one has an empty workspace."""
-    return (json.loads(text) if text else None) or {}
+    if not text or text == "{}":
+        return {}
+    return json.loads(text) or {}

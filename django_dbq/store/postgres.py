@@ -7,9 +7,9 @@ import json
 import select
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State, Transition
-from django_dbq.models import Job, decode_workspace, uuid7
+from django_dbq.models import Job, uuid7
 from django_dbq.store import base
 from django_dbq.store.base import AWAITED_SECONDS
 
@@ -30,6 +30,8 @@ COUNT_MAX = 2_000  # More jobs than these are not looked up one by one: each may
 # Each is counted through an index of its own.
 COUNTED_TOGETHER = (DUE_STATES, (State.WAITING,), HELD_STATES, *((state,) for state in FINISHED_STATES))
 HEADS_MAX = 1_000  # Pairs of queue and priority that are looked at.
+# What a claim makes of every job: it need not be sent.
+_CLAIMED = {"state": State.PROCESSING.value, "staged": True, "finished": None}
 
 
 @cache
@@ -152,14 +154,13 @@ class PostgresStore(base.Store):
             "lease": lease_seconds,
             "now": now,
         }
-        # The planner may join the claimed rows in any order.
-        return sorted(self._jobs("claim", values), key=base.urgency)
+        return self._claimed("claim", values)
 
     def claim_by_id(
         self, job_ids: Collection[Any], *, worker: str, lease_seconds: float, only_due: bool = False
     ) -> list[Job]:
         values = {"ids": list(job_ids), "worker": worker, "lease": lease_seconds, "only_due": only_due}
-        return sorted(self._jobs("claim_by_id", values), key=base.urgency)
+        return self._claimed("claim_by_id", values)
 
     def record(
         self,
@@ -169,17 +170,9 @@ class PostgresStore(base.Store):
         lease_seconds: float,
         now: datetime.datetime | None = None,
     ) -> dict[Any, str]:
-        sent = time.monotonic()
-        # In the order in which every verb that waits for a row locks many: they cannot wait in a circle.
-        in_order = sorted(transitions, key=lambda transition: transition.job_id.int)
-        documents = [_document(place, each, sent) for place, each in enumerate(in_order)]
-        values = {
-            "transitions": json.dumps(documents),
-            "worker": worker,
-            "lease": lease_seconds,
-            "now": now,
-        }
-        return {in_order[place].job_id: state for place, state in self._rows("record", values)}
+        values = {**columns(transitions, time.monotonic()), "worker": worker, "lease": lease_seconds, "now": now}
+        rows = self._rows("record", values)
+        return {transitions[place - 1].job_id: state for state, places in rows for place in places}
 
     def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:
         values = {
@@ -300,13 +293,16 @@ class PostgresStore(base.Store):
             rows: list[Any] = cursor.fetchall()
             return rows
 
-    def _jobs(self, verb: str, values: dict[str, Any]) -> list[Job]:
+    def _claimed(self, verb: str, values: dict[str, Any]) -> list[Job]:
+        # The planner may join the claimed rows in any order.
+        return sorted(self._jobs(verb, values, claimed_by=values["worker"], **_CLAIMED), key=base.urgency)
+
+    def _jobs(self, verb: str, values: dict[str, Any], **settled: Any) -> list[Job]:
+        """Return the jobs that a statement returns; `settled` is what else is known of each."""
         with connections[self.using].cursor() as cursor:
             cursor.execute(statement(verb), values)
-            rows = cursor.fetchall()
-            names = tuple(column[0] for column in cursor.description)
-        order = _field_order(names)
-        return [_job(self.using, order, row) for row in rows]
+            names = [column[0] for column in cursor.description]
+            return Job.from_rows(self.using, names, cursor.fetchall(), settled)
 
 
 def received(raw: Any) -> list[str]:
@@ -327,69 +323,60 @@ def _total(rows: list[Any]) -> int:
     return sum(number for _, _, number, _ in rows)
 
 
-@lru_cache(maxsize=8)
-def _field_order(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...], dict[str, int]]:
-    """Return the model's field names, where each stands in a row, and the places by name."""
-    fields = tuple(field.attname for field in Job._meta.concrete_fields)
-    places = {name: index for index, name in enumerate(names)}
-    return fields, tuple(places[name] for name in fields), places
+# What of a transition, and of its run, is mostly the same for many: record.sql reads it once for each kind.
+_KIND = (
+    *("state", "next_task", "position", "attempt", "lost_attempts", "priority", "delay", "error", "hold"),
+    *("task", "run_position", "run_attempt", "outcome", "run_error"),
+)
+_NOTHING_RAN = (None,) * 5
 
 
-def _job(using: str, order: Any, row: Sequence[Any]) -> Job:
-    fields, at, places = order
-    # Django leaves JSON to the fields' converters, which a row read by hand does not pass.
-    text = row[places["workspace"]]
-    result = row[places["result"]]
-    values = dict(zip(fields, [row[index] for index in at], strict=True))
-    values["plan"] = _plan(values["plan"])
-    values["result"] = None if result is None else json.loads(result)
-    job = Job.from_row(using, values)
-    job.prior_state = row[places["prior_state"]]
-    job.recorded_workspace = text
-    job.workspace = decode_workspace(text)
-    return job
-
-
-@lru_cache(maxsize=1_024)
-def _plan(text: str | None) -> tuple[str, ...] | None:
-    plan = None if text is None else json.loads(text)
-    return tuple(plan) if isinstance(plan, list) else None  # Anybody may have written anything.
-
-
-def _document(place: int, transition: Transition, sent: float) -> dict[str, Any]:
-    """Return a transition as the object that record.sql reads; what is None is left out there."""
-    values: dict[str, Any] = {
-        "place": place,
-        "id": str(transition.job_id),
-        "claim": transition.claim,
-        "state": transition.state,
-        "next_task": transition.next_task,
-        "position": transition.position,
-        "attempt": transition.attempt,
-        "lost_attempts": transition.lost_attempts,
-        "hold": transition.hold,
-        "finished": transition.finished,
+def columns(transitions: Sequence[Transition], sent: float) -> dict[str, str | None]:
+    """Return what record.sql reads of transitions, as text, which both drivers send alike."""
+    kinds: dict[tuple[Any, ...], int] = {}
+    numbers, ages, seconds, changes = [], [], [], []
+    for each in transitions:
+        run = each.run
+        ran = (
+            _NOTHING_RAN
+            if run is None
+            else (run.task, run.position, run.attempt, run.outcome, run.error)
+        )
+        kind = (
+            *(each.state, each.next_task, each.position, each.attempt, each.lost_attempts, each.priority),
+            *(each.delay_seconds, each.error, each.hold, *ran),
+        )
+        numbers.append(kinds.setdefault(kind, len(kinds)))
+        ages.append("NULL" if run is None else sent - run.began)
+        seconds.append("NULL" if run is None else run.seconds)
+        changes.append(None if run is None else run.changes)
+    described = [
+        dict(zip(_KIND, kind, strict=True), number=number, finished=kind[0] in FINISHED_STATES)
+        for kind, number in kinds.items()
+    ]
+    return {
+        "ids": _array([each.job_id for each in transitions]),
+        "claims": _array([each.claim for each in transitions]),
+        "numbers": _array(numbers),
+        "ages": _array(ages),
+        "seconds": _array(seconds),
+        "workspaces": _text_array([each.workspace for each in transitions]),
+        "results": _text_array([each.result for each in transitions]),
+        "changes": _text_array(changes),
+        "kinds": json.dumps(described),
     }
-    if transition.delay_seconds is not None:
-        values["delay"] = transition.delay_seconds
-    if transition.error is not None:
-        values["error"] = transition.error
-    if transition.priority is not None:
-        values["priority"] = transition.priority
-    if transition.workspace is not None:
-        values["workspace"] = transition.workspace
-    if transition.result is not None:
-        values["result"] = transition.result
-    run = transition.run
-    if run is not None:
-        values["task"] = run.task
-        values["run_position"] = run.position
-        values["run_attempt"] = run.attempt
-        values["outcome"] = run.outcome
-        values["age"] = sent - run.began
-        values["seconds"] = run.seconds
-        if run.error is not None:
-            values["run_error"] = run.error
-        if run.changes is not None:
-            values["changes"] = run.changes
-    return values
+
+
+def _array(values: Iterable[Any]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def _text_array(values: Sequence[str | None]) -> str | None:
+    """Return texts as the literal of an array; None, which unnest takes for one of nulls, when there are none."""
+    if not any(values):
+        return None
+    return _array("NULL" if text is None else f'"{_escaped(text)}"' for text in values)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,19 +15,33 @@ from django_dbq.exceptions import TransactionLeftOpen
 IDLE, IN_ERROR, GONE = 0, 3, 4
 
 
-def depths() -> dict[str, int]:
-    """Return how deep this thread's open connections are in atomic blocks, by alias."""
-    return {
-        connection.alias: len(connection.atomic_blocks)
-        for connection in connections.all(initialized_only=True)
-    }
+Depths = dict[Any, int]  # How deep each connection of a thread is in atomic blocks.
 
 
-def refuse_open_transactions(before: dict[str, int]) -> None:
-    for connection in connections.all(initialized_only=True):
+_seen = threading.local()  # Its attributes are the aliases that this thread has connections for.
+
+
+def depths() -> Depths:
+    """Return how deep this thread's connections are."""
+    seen = _seen.__dict__
+    if len(seen) < len(connections.settings):
+        seen.update({connection.alias: True for connection in connections.all(initialized_only=True)})
+    # What Django does to find one is a twentieth of a quick task; `all` does it twice for each.
+    return {connection: len(connection.atomic_blocks) for connection in map(connections.__getitem__, seen)}
+
+
+def _present(before: Depths) -> Iterable[Any]:
+    """Return this thread's connections, some of which are known."""
+    if len(before) == len(connections.settings):
+        return before
+    return connections.all(initialized_only=True)
+
+
+def refuse_open_transactions(before: Depths) -> None:
+    for connection in _present(before):
         if connection.connection is None:
             continue
-        depth = before.get(connection.alias, 0)
+        depth = before.get(connection, 0)
         if len(connection.atomic_blocks) != depth or (depth == 0 and _in_transaction(connection)):
             raise TransactionLeftOpen(
                 f"the task left a transaction open on database {connection.alias!r};"
@@ -41,11 +56,11 @@ def refuse_open_transactions(before: dict[str, int]) -> None:
             )
 
 
-def drop_open_transactions(before: dict[str, int]) -> None:
-    for connection in connections.all(initialized_only=True):
+def drop_open_transactions(before: Depths) -> None:
+    for connection in _present(before):
         if connection.connection is None:
             continue
-        if depth := before.get(connection.alias, 0):
+        if depth := before.get(connection, 0):
             while len(connection.atomic_blocks) > depth:
                 # As the block itself does for an exception: back to its savepoint.
                 connection.atomic_blocks[-1].__exit__(TransactionLeftOpen, None, None)
@@ -94,7 +109,7 @@ def _broken(connection: Any) -> bool:
 
 
 @contextmanager
-def statement_errors_undone(before: dict[str, int]) -> Iterator[None]:
+def statement_errors_undone(before: Depths) -> Iterator[None]:
     """Keep a statement that failed from breaking a transaction around the block.
 
     A worker has none around a plain task. In a test there is one, and a hook may
@@ -103,18 +118,17 @@ def statement_errors_undone(before: dict[str, int]) -> Iterator[None]:
     """
     # The connection's own methods, because Django 6.1 renames one of django.db.transaction's.
     points = {
-        alias: connections[alias].savepoint() if connections[alias].vendor == "postgresql" else None
-        for alias, depth in before.items()
-        if depth and not connections[alias].needs_rollback
+        connection: connection.savepoint() if connection.vendor == "postgresql" else None
+        for connection, depth in before.items()
+        if depth and not connection.needs_rollback
     }
     try:
         yield
     finally:
-        for alias, point in points.items():
-            connection = connections[alias]
+        for connection, point in points.items():
             if connection.connection is None or connection.closed_in_transaction:
                 continue
-            if len(connection.atomic_blocks) != before[alias]:
+            if len(connection.atomic_blocks) != before[connection]:
                 continue  # The block that was left open is undone first.
             broken, connection.needs_rollback = _broken(connection), False
             if point is None:

@@ -82,8 +82,9 @@ class Attempt:
 
     def note(self, states: dict[Any, str]) -> None:
         """Take in what a record answered: whether the job was still held, and if it was cancelled."""
-        self.recorded = self.job.id in states
-        if states.get(self.job.id) == State.CANCELLED:
+        state = states.get(self.transition.job_id)
+        self.recorded = state is not None
+        if state == State.CANCELLED:
             self.transition.state, self.transition.hold = State.CANCELLED, False
 
 

@@ -209,12 +209,11 @@ class Keeper(threading.Thread):
         for attempt in finished:
             self.pace.observe(attempt.job.name, attempt.seconds)
         # Of a job that was lost and came back, the earlier attempt may end beside the later one.
-        claims: dict[Any, int] = {}
-        for attempt in finished:
-            claims[attempt.job.id] = max(attempt.job.claim, claims.get(attempt.job.id, 0))
-        for attempt in finished:
-            if attempt.recorded is None and attempt.job.claim < claims[attempt.job.id]:
-                attempt.recorded = False
+        latest = {attempt.job.id: attempt for attempt in sorted(finished, key=lambda each: each.job.claim)}
+        if len(latest) < len(finished):
+            for attempt in finished:
+                if attempt.recorded is None and attempt.job.claim < latest[attempt.job.id].job.claim:
+                    attempt.recorded = False
         todo = [attempt for attempt in finished if attempt.recorded is None]
         for attempt in todo:
             if attempt.transition.goes_on and self.keeps(attempt.job):
@@ -319,18 +318,17 @@ class Keeper(threading.Thread):
     def _held_on(self, attempt: Attempt) -> Job:
         """Return the job as it now stands, with its workspace as recorded."""
         job, transition = attempt.job, attempt.transition
-        names = [field.attname for field in Job._meta.concrete_fields]
-        fresh = Job.from_db(self.settings.using, names, [job.__dict__[name] for name in names])
-        fresh.claim = transition.claim + 1
-        fresh.next_task = transition.next_task
-        fresh.position = transition.position
-        fresh.attempt = transition.attempt
-        fresh.lost_attempts = transition.lost_attempts
-        fresh.priority = job.priority if transition.priority is None else transition.priority
-        fresh.prior_state = State.READY
+        fresh = job.as_recorded(
+            claim=transition.claim + 1,
+            next_task=transition.next_task,
+            position=transition.position,
+            attempt=transition.attempt,
+            lost_attempts=transition.lost_attempts,
+            priority=job.priority if transition.priority is None else transition.priority,
+            prior_state=State.READY,
+            workspace=transition.workspace or job.recorded_workspace,
+        )
         fresh.trusted_until = job.trusted_until
-        fresh.recorded_workspace = transition.workspace or job.recorded_workspace
-        fresh.workspace = decode_workspace(fresh.recorded_workspace)
         self._held[fresh.id] = fresh
         return fresh
 

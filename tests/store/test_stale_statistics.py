@@ -5,9 +5,10 @@ import json
 import pytest
 from django.db import connection
 
+from django_dbq.engine.lifecycle import State, Transition
 from django_dbq.models import Job
 from django_dbq.store import get_store
-from django_dbq.store.postgres import statement
+from django_dbq.store.postgres import columns, statement
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db]  # Rolled back, statistics and all.
 
@@ -43,14 +44,11 @@ def explained(verb, values):
 
 
 def test_a_record_compares_each_job_with_its_own_transition_alone(running):
-    documents = [
-        {"place": place, "id": str(pk), "claim": 1, "state": "COMPLETE", "next_task": "", "position": 4}
-        | {"attempt": 1, "lost_attempts": 0, "hold": False, "finished": True}
-        for place, pk in enumerate(running)
-    ]
-    values = {"transitions": json.dumps(documents), "worker": WORKER, "lease": 30, "now": None}
+    ended = [Transition(pk, 1, State.COMPLETE, "", 4, 1, 0, "done") for pk in running]
+    values = {**columns(ended, 0.0), "worker": WORKER, "lease": 30, "now": None}
     plan = explained("record", values)
-    assert plan["Actual Rows"] == RUNNING
+    assert plan["Actual Rows"] == 1  # One state, with the places of all.
+    assert plan["Plans"][-1]["Actual Rows"] == RUNNING
     assert compared_in_vain(plan) <= RUNNING
 
 

@@ -18,4 +18,7 @@ SET state = 'PROCESSING',
     modified = statement_timestamp()
 FROM waiting
 WHERE job.id = waiting.id
-RETURNING job.*, waiting.state AS prior_state
+RETURNING
+    job.id, job.created, job.name, job.next_task, job.workspace, job.queue_name, job.priority, job.run_after,
+    job.position, job.plan, job.attempt, job.lost_attempts, job.claim, job.started, job.result, job.error,
+    job.call, job.signature, job.identity, job.title, job.label, job.group_id, waiting.state AS prior_state
