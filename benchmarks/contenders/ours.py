@@ -22,7 +22,7 @@ class Bench(DjangoBench):
     def enqueue(self, kind: str, count: int, value: Any = None) -> None:
         from django_dbq.models import Job
 
-        workspace = {"step": 0} if value is None else value
+        workspace = {STEPS: {"step": 0}}.get(kind, value or {})
         Job.objects.enqueue_many(kind, (workspace for _ in range(count)))
 
     def put(self, kind: str, value: Any = None) -> None:

@@ -172,12 +172,9 @@ def decide(
     `chance` a random number in [0, 1) for its jitter.
     """
 
-    def to(state: State, **changed: Any) -> Transition:
-        place = (job.next_task, job.position, job.attempt, job.lost_attempts)
-        transition = Transition(job.id, job.claim, state, *place, outcome.kind)
-        for name, value in changed.items():
-            setattr(transition, name, value)
-        return transition
+    def to(state: State, attempt: int = job.attempt, **others: Any) -> Transition:
+        place = (job.next_task, job.position, attempt, job.lost_attempts)
+        return Transition(job.id, job.claim, state, *place, outcome.kind, **others)
 
     def begin(index: int) -> Transition:
         return Transition(job.id, job.claim, State.READY, plan[index], index, 0, 0, outcome.kind)
@@ -186,7 +183,8 @@ def decide(
         case Done() if job.position + 1 < len(plan):
             return begin(job.position + 1)
         case Done() | Finished():
-            return to(State.COMPLETE, next_task="")
+            place = ("", job.position, job.attempt, job.lost_attempts)
+            return Transition(job.id, job.claim, State.COMPLETE, *place, outcome.kind)
         case WentTo(task):
             index = locate(plan, job.position + 1, task)
             if index is None:

@@ -32,6 +32,9 @@ LABEL_MAX = 255
 
 _UNKNOWN = object()
 
+# A row as it was read: names of columns, their values, and what is the same for all rows.
+_Row = tuple[Sequence[str], Sequence[Any], dict[str, Any]]
+
 
 class Job(models.Model):
     """One run of a workflow named in JOBS.
@@ -179,15 +182,15 @@ class Job(models.Model):
         `names` are those of the columns, `prior_state` among them; `settled` holds what is the same
         for all. A column that stands in neither is read when it is asked for, as Django does it.
         """
-        jobs = []
         heard = cls._creation_is_heard()
+        jobs = []
         for row in rows:
             values = settled.copy()
             values.update(zip(names, row, strict=True))
             values["plan"] = _plan(values["plan"])
             if values["result"] is not None:
                 values["result"] = json.loads(values["result"])
-            jobs.append(cls._from_values(db, values, heard))
+            jobs.append(cls._of(db, values, (names, row, settled), heard))
         return jobs
 
     @classmethod
@@ -195,23 +198,20 @@ class Job(models.Model):
         return pre_init.has_listeners(cls) or post_init.has_listeners(cls)
 
     @classmethod
-    def _from_values(cls, db: str | None, values: dict[str, Any], heard: bool) -> Job:
-        """Return a job as its row has it: values by attribute name, the workspace as text."""
-        text = values["workspace"]
+    def _of(cls, db: str | None, values: dict[str, Any], row: _Row, heard: bool) -> Job:
+        """Return the job of a row, whose workspace is given as text. Its values are taken over."""
+        text = values["recorded_workspace"] = values["workspace"]
+        values["workspace"] = decode_workspace(text)
         if heard:
-            known = {**values, "workspace": decode_workspace(text)}
-            names = [name for name in _field_names() if name in known]
-            job = cls.from_db(db, names, [known[name] for name in names])
-            job.prior_state = values["prior_state"]
-        else:
-            job = cls.__new__(cls)
-            state = ModelState()
-            state.adding, state.db = False, db
-            known = job.__dict__
-            known.update(values)
-            known["workspace"] = decode_workspace(text)
-            known["_state"], known["_row"] = state, values
-        job.recorded_workspace = text
+            names = [name for name in _field_names() if name in values]
+            job = cls.from_db(db, names, [values[name] for name in names])
+            job.prior_state, job.recorded_workspace = values["prior_state"], text
+            return job
+        job = cls.__new__(cls)
+        state = values["_state"] = ModelState()
+        state.adding, state.db = False, db
+        values["_row"] = row
+        job.__dict__ = values
         return job
 
     def as_recorded(self, **changed: Any) -> Job:
@@ -221,16 +221,18 @@ class Job(models.Model):
         """
         values = {name: self.__dict__[name] for name in _field_names() if name in self.__dict__}
         values |= {"prior_state": self.prior_state, "workspace": self.recorded_workspace, **changed}
-        return self._from_values(self._state.db, values, self._creation_is_heard())
+        row = tuple(values), tuple(values.values()), {}
+        return self._of(self._state.db, values, row, self._creation_is_heard())
 
     @cached_property
     def _loaded(self) -> dict[str, Any]:
         """What the row holds of the watched fields, as `_snapshot` returns it."""
-        row = self.__dict__.get("_row")
-        if row is None:
+        if "_row" not in self.__dict__:
             return {}
-        row = {**row, "workspace": decode_workspace(row["workspace"])}
-        return {name: _snapshot(row[name]) for name in (*self._WATCHED_FIELDS, "group_id")}
+        names, row, settled = self.__dict__["_row"]
+        values = {**settled, **dict(zip(names, row, strict=True))}
+        values["workspace"] = decode_workspace(values["workspace"])
+        return {name: _snapshot(values[name]) for name in (*self._WATCHED_FIELDS, "group_id")}
 
     def refresh_from_db(  # type: ignore[override]  # Django 6 has one argument more.
         self, using: str | None = None, fields: Any = None, **kwargs: Any

@@ -172,7 +172,8 @@ class PostgresStore(base.Store):
     ) -> dict[Any, str]:
         values = {**columns(transitions, time.monotonic()), "worker": worker, "lease": lease_seconds, "now": now}
         rows = self._rows("record", values)
-        return {transitions[place - 1].job_id: state for state, places in rows for place in places}
+        ids = [each.job_id for each in transitions]
+        return {ids[place - 1]: state for state, places in rows for place in places}
 
     def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:
         values = {
