@@ -13,8 +13,11 @@ from benchmarks.contenders import ours
 BATCH = 100
 # What the worker writes of a job that did nothing; the rest comes from the claim.
 DONE = {
+    "number": 0,
     "state": "COMPLETE",
     "next_task": "",
+    "position": 0,
+    "attempt": 1,
     "lost_attempts": 0,
     "hold": False,
     "finished": True,
@@ -22,8 +25,6 @@ DONE = {
     "run_position": 0,
     "run_attempt": 1,
     "outcome": "done",
-    "age": 0.001,
-    "seconds": 0.0,
 }
 
 
@@ -69,12 +70,15 @@ def _script(worker: str) -> str:
         "limit": str(BATCH),
         "lease": "60.0",
         "worker": f"'{worker}'",
-        "transitions": ":transitions",
+        **{name: f":{name}" for name in ("ids", "claims", "numbers", "ages", "seconds")},
+        **dict.fromkeys(("workspaces", "results", "changes"), "null"),
+        "kinds": f"'{json.dumps([DONE])}'",
     }
-    same = "'id', id, 'claim', claim, 'position', position, 'attempt', attempt"
-    objects = f"json_agg(json_build_object({same})::jsonb || '{json.dumps(DONE)}' ORDER BY id)"
-    claimed = statement("claim") % values
-    claim = f"WITH claimed AS ({claimed}) SELECT coalesce({objects}, '[]') AS transitions FROM claimed"
+    columns = {"ids": "id", "claims": "claim", "numbers": "0", "ages": "0.001", "seconds": "0.0"}
+    arrays = ", ".join(
+        f"coalesce(array_agg({column} ORDER BY id), '{{}}') AS {name}" for name, column in columns.items()
+    )
+    claim = f"WITH claimed AS ({statement('claim') % values}) SELECT {arrays} FROM claimed"
     path = Path(f"{os.environ['BENCH_MARKS']}.{worker}.sql")
     # To pgbench a colon before a word, as in the statements' tags, is a variable.
     path.write_text(f"{claim} \\gset\n{statement('record') % values};\n".replace("dbq:", "dbq "))

@@ -48,7 +48,7 @@ def refuse_open_transactions(before: Depths) -> None:
                 " its writes there were rolled back"
             )
         if depth == 0:
-            connection.close_if_unusable_or_obsolete()
+            _close_if_unusable(connection)
         elif _broken(connection):
             raise TransactionLeftOpen(
                 f"a statement failed in the transaction on database {connection.alias!r}, which"
@@ -70,7 +70,23 @@ def drop_open_transactions(before: Depths) -> None:
             connection.closed_in_transaction = False
             connection.close()
         else:
-            connection.close_if_unusable_or_obsolete()
+            _close_if_unusable(connection)
+
+
+def close_unneeded() -> None:
+    """Close, at the end of work, what Django closes at the end of a request."""
+    for connection in connections.all(initialized_only=True):
+        connection.close_if_unusable_or_obsolete()
+
+
+def _close_if_unusable(connection: Any) -> None:
+    """Close what is broken or too old. With CONN_MAX_AGE 0 that is not between one task and the next."""
+    raw, until = connection.connection, connection.close_at
+    if connection.settings_dict["CONN_MAX_AGE"] == 0:
+        connection.close_at = None
+    connection.close_if_unusable_or_obsolete()
+    if connection.connection is raw:
+        connection.close_at = until
 
 
 def _in_transaction(connection: Any) -> bool:

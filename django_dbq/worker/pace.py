@@ -31,7 +31,7 @@ class Pace:
         """Return how many jobs to claim now, with `backlog` waiting and `idle` slots free."""
         if self._limit <= self.slots:
             return max(0, idle - backlog)
-        return self._limit if backlog <= self._limit // 2 else 0
+        return self._limit if backlog <= self._limit // 4 else 0
 
     def claimed(self, names: list[str], asked: int) -> None:
         """Learn from a claim: grow when it was filled by quick jobs, shrink when it was slow."""
