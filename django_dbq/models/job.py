@@ -221,7 +221,7 @@ class Job(models.Model):
         """
         values = {name: self.__dict__[name] for name in _field_names() if name in self.__dict__}
         values |= {"prior_state": self.prior_state, "workspace": self.recorded_workspace, **changed}
-        row = tuple(values), tuple(values.values()), {}
+        row: _Row = tuple(values), tuple(values.values()), {}
         return self._of(self._state.db, values, row, self._creation_is_heard())
 
     @cached_property

@@ -170,8 +170,8 @@ class PostgresStore(base.Store):
         lease_seconds: float,
         now: datetime.datetime | None = None,
     ) -> dict[Any, str]:
-        values = {**columns(transitions, time.monotonic()), "worker": worker, "lease": lease_seconds, "now": now}
-        rows = self._rows("record", values)
+        values = columns(transitions, time.monotonic())
+        rows = self._rows("record", {**values, "worker": worker, "lease": lease_seconds, "now": now})
         ids = [each.job_id for each in transitions]
         return {ids[place - 1]: state for state, places in rows for place in places}
 
@@ -338,11 +338,7 @@ def columns(transitions: Sequence[Transition], sent: float) -> dict[str, str | N
     numbers, ages, seconds, changes = [], [], [], []
     for each in transitions:
         run = each.run
-        ran = (
-            _NOTHING_RAN
-            if run is None
-            else (run.task, run.position, run.attempt, run.outcome, run.error)
-        )
+        ran = _NOTHING_RAN if run is None else (run.task, run.position, run.attempt, run.outcome, run.error)
         kind = (
             *(each.state, each.next_task, each.position, each.attempt, each.lost_attempts, each.priority),
             *(each.delay_seconds, each.error, each.hold, *ran),
@@ -373,7 +369,7 @@ def _array(values: Iterable[Any]) -> str:
 
 
 def _text_array(values: Sequence[str | None]) -> str | None:
-    """Return texts as the literal of an array; None, which unnest takes for one of nulls, when there are none."""
+    """Return texts as the literal of an array. None, which unnest takes for nulls, stands for no text."""
     if not any(values):
         return None
     return _array("NULL" if text is None else f'"{_escaped(text)}"' for text in values)

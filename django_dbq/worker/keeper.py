@@ -22,7 +22,7 @@ from django.db import DatabaseError, InterfaceError
 
 from django_dbq import conf
 from django_dbq.engine.lifecycle import Run, Snoozed, State, Transition
-from django_dbq.models import Job, WorkerProcess, decode_workspace
+from django_dbq.models import Job, WorkerProcess
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 from django_dbq.store.base import AWAITED_SECONDS
