@@ -124,8 +124,8 @@ class PostgresStore(base.Store):
     def enqueue_many(self, alike: Job, workspaces: Sequence[str]) -> list[uuid.UUID]:
         ids = [uuid7() for _ in workspaces]
         values = {
-            "ids": ids,
-            "workspaces": list(workspaces),
+            "ids": _array([each.hex for each in ids]),
+            "workspaces": _text_array(workspaces),
             "name": alike.name,
             "next_task": alike.next_task,
             "plan": json.dumps(alike.plan),
@@ -352,7 +352,7 @@ def columns(transitions: Sequence[Transition], sent: float) -> dict[str, str | N
         for kind, number in kinds.items()
     ]
     return {
-        "ids": _array([each.job_id for each in transitions]),
+        "ids": _array([each.job_id.hex for each in transitions]),
         "claims": _array([each.claim for each in transitions]),
         "numbers": _array(numbers),
         "ages": _array(ages),
