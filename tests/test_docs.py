@@ -178,6 +178,11 @@ def test_a_decision_has_at_most_60_lines_and_four_parts(page):
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Context", "Choice", "Consequence", "How tested"]
 
 
+def test_the_architecture_page_names_every_decision():
+    page = (DOCS / "architecture.md").read_text()
+    assert [path.name for path in (DOCS / "adr").glob("*.md") if f"(adr/{path.name})" not in page] == []
+
+
 # Links.
 
 

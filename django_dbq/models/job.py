@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import json
 import time
@@ -411,6 +412,15 @@ class Job(models.Model):
             from django_dbq.results import described
 
             signals.pre_enqueue.send(sender=signals.SENDER, task=described(self))
+
+    @cached_property
+    def urgency(self) -> tuple[int, datetime.datetime, int]:
+        """What claimed jobs are ordered by: priority high to low, due time, id."""
+        return (
+            -self.priority,
+            self.run_after or self.created,
+            self.id.int,
+        )  # Two UUIDs are compared in Python.
 
     @property
     def spent(self) -> bool:

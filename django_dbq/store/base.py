@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from django.db import models
@@ -56,9 +57,9 @@ class News:
     expired: bool = True
 
 
-def urgency(job: Job) -> tuple[int, datetime.datetime, int]:
-    """Return what jobs of a claim are ordered by: priority high to low, due time, id."""
-    return -job.priority, job.run_after or job.created, job.id.int  # Two UUIDs are compared in Python.
+def in_order(jobs: Iterable[Job]) -> list[Job]:
+    """Return jobs as claims are answered, the most urgent first."""
+    return sorted(jobs, key=attrgetter("urgency"))
 
 
 class Store(Pruning, Groups, Schedules):

@@ -57,7 +57,7 @@ class PortableStore(base.Store):
             waiting = self._jobs().filter(due, state__in=DUE_STATES, staged=True, queue_name__in=queue_names)
             jobs = self._take(waiting, limit)
             self._give(jobs, worker, lease_seconds, now)
-            return sorted(jobs, key=base.urgency)
+            return base.in_order(jobs)
 
     def claim_by_id(
         self, job_ids: Collection[Any], *, worker: str, lease_seconds: float, only_due: bool = False
@@ -69,7 +69,7 @@ class PortableStore(base.Store):
                 waiting = waiting.filter(Q(run_after__isnull=True) | Q(run_after__lte=now))
             jobs = list(self._locked(waiting))
             self._give(jobs, worker, lease_seconds, now)
-            return sorted(jobs, key=base.urgency)
+            return base.in_order(jobs)
 
     def _give(self, jobs: list[Job], worker: str, lease_seconds: float, now: datetime.datetime) -> None:
         """Write the claim of jobs that are locked."""

@@ -296,7 +296,7 @@ class PostgresStore(base.Store):
 
     def _claimed(self, verb: str, values: dict[str, Any]) -> list[Job]:
         # The planner may join the claimed rows in any order.
-        return sorted(self._jobs(verb, values, claimed_by=values["worker"], **_CLAIMED), key=base.urgency)
+        return base.in_order(self._jobs(verb, values, claimed_by=values["worker"], **_CLAIMED))
 
     def _jobs(self, verb: str, values: dict[str, Any], **settled: Any) -> list[Job]:
         """Return the jobs that a statement returns; `settled` is what else is known of each."""

@@ -8,7 +8,6 @@ from operator import itemgetter
 from typing import Any
 
 from django_dbq.models import Job
-from django_dbq.store.base import urgency
 
 
 class Backlog:
@@ -62,7 +61,7 @@ class Backlog:
 
 def _urgency(job: Job) -> tuple[Any, ...]:
     # Last of all what may have killed a worker: by then the others are recorded.
-    return (job.lost_attempts > 0, *urgency(job), job.claim)
+    return (job.lost_attempts > 0, job.urgency, job.claim)
 
 
 _first = itemgetter(0)

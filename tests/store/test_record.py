@@ -276,6 +276,31 @@ def test_five_hundred_transitions_are_one_record(store):
     assert len(answer) == len(jobs) == TaskRun.objects.using(store.using).count() == 500
 
 
+AWKWARD = ['"', "\\", '\\"', "{a,b}", "NULL", "", "'", "%s", "\n\t", "é\u2028😀", "\\u0041"]
+
+
+@pytest.mark.parametrize("text", AWKWARD, ids=ascii)
+def test_what_needs_care_in_an_array_is_recorded_as_it_is(store, text):
+    awkward, plain = claimed(store), claimed(store)
+    value = json.dumps({"text": text, text: [text]})
+    record(
+        store,
+        transition(plain, "COMPLETE", run=a_run(plain)),
+        transition(
+            awkward,
+            "FAILED",
+            error=text,
+            workspace=value,
+            result=value,
+            run=a_run(awkward, outcome="failed", error=text, changes=value),
+        ),
+    )
+    row, [run] = reread(store, awkward), runs(store, awkward)
+    assert row.workspace == row.result == run.changes == json.loads(value)
+    assert row.error == run.error == text
+    assert reread(store, plain).workspace == {} and reread(store, plain).result is None
+
+
 def test_no_transitions_are_an_empty_answer(store):
     assert record(store) == {}
 
