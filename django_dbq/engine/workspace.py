@@ -46,7 +46,7 @@ def encode(
             f"{what} is {len(text):,} bytes as JSON; at most {bytes_max:,} are kept"
             ' (DBQ["WORKSPACE_BYTES_MAX"]). Store the data elsewhere and keep its key here.'
         )
-    if _SUSPECT.search(text):
+    if "\\u" in text and _SUSPECT.search(text):
         for path, part in _leaves(value, what):
             if not isinstance(part, (str, int, float, type(None))):
                 part = json.loads(json.dumps(part, cls=encoder))  # A lazy string, say.

@@ -352,7 +352,8 @@ class Keeper(threading.Thread):
         sent = time.monotonic()
         jobs = self._session.run(lambda: self._claimed(limit))
         self._hungry = len(jobs) >= limit if self._chosen is None else bool(self._chosen)
-        self.pace.claimed([job.name for job in jobs], limit)
+        sizes = [len(job.recorded_workspace or "") for job in jobs]
+        self.pace.claimed([job.name for job in jobs], limit, sum(sizes))
         self._jobs_begun += len(jobs)
         if self.settings.rate_limit_seconds and jobs:
             self._claim_at = time.monotonic() + self.settings.rate_limit_seconds

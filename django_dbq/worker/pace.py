@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 WEIGHT = 0.1  # Of the newest sample in the moving average.
+CLAIM_BYTES = 4_000_000  # Of the workspaces that one claim should bring: all are in memory at once.
 
 
 class Pace:
@@ -33,8 +34,8 @@ class Pace:
             return max(0, idle - backlog)
         return self._limit if backlog <= self._limit // 4 else 0
 
-    def claimed(self, names: list[str], asked: int) -> None:
-        """Learn from a claim: grow when it was filled by quick jobs, shrink when it was slow."""
+    def claimed(self, names: list[str], asked: int, workspace_bytes: int) -> None:
+        """Learn from a claim: grow when it was filled by quick jobs, shrink when it was slow or large."""
         if not names:
             return
         expected = sum(self._seconds.get(name, self.target_seconds) for name in names) / self.slots
@@ -42,6 +43,8 @@ class Pace:
             self._limit = max(self.slots, int(len(names) * self.target_seconds / expected))
         elif len(names) >= asked:
             self._limit = min(self.backlog_max, max(self._limit, asked) * 2)
+        if workspace_bytes:
+            self._limit = min(self._limit, max(self.slots, len(names) * CLAIM_BYTES // workspace_bytes))
 
     def slow(self) -> None:
         """Fall back to one job for each slot."""
