@@ -23,11 +23,12 @@ _seen = threading.local()  # Its attributes are the aliases that this thread has
 
 def depths() -> Depths:
     """Return how deep this thread's connections are."""
-    seen = _seen.__dict__
-    if len(seen) < len(connections.settings):
+    seen, aliases = _seen.__dict__, connections.settings
+    if aliases.keys() - seen.keys():
         seen.update({connection.alias: True for connection in connections.all(initialized_only=True)})
     # What Django does to find one is a twentieth of a quick task; `all` does it twice for each.
-    return {connection: len(connection.atomic_blocks) for connection in map(connections.__getitem__, seen)}
+    present = [connections[alias] for alias in aliases if alias in seen]
+    return {connection: len(connection.atomic_blocks) for connection in present}
 
 
 def _present(before: Depths) -> Iterable[Any]:
