@@ -25,7 +25,6 @@ JOBS = {
     "count_then_hold": ["tests.workflows.count", "tests.workflows.hold"],
     "hold_atomic": {"tasks": ["tests.workflows.hold", "tests.workflows.count"], "atomic": True},
     "witness": ["tests.workflows.witness"],
-    "session": ["tests.workflows.session"],
     "create_witnesses": ["tests.workflows.create_witnesses"],
     "kill_worker": ["tests.workflows.kill_worker"],
     "hold_in_c": ["tests.workflows.hold_in_c"],
@@ -125,15 +124,6 @@ def witness(job):
     from tests.models import Row
 
     Row.objects.create(text=f"{socket.gethostname()} {os.getpid()} {job.workspace.get('n')}")
-
-
-def session(job):
-    """Leave the number of the server's session that this task has used."""
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        job.workspace["session"] = cursor.fetchone()[0]
 
 
 def create_witnesses(job):

@@ -181,7 +181,7 @@ class Job(models.Model):
         """Return jobs from rows read by hand, with JSON as text, several times as fast as `from_db` would.
 
         `names` are those of the columns, `prior_state` among them; `settled` holds what is the same
-        for all. A column that stands in neither is read when it is asked for, as Django does it.
+        for all.
         """
         heard = cls._creation_is_heard()
         jobs = []
@@ -414,7 +414,7 @@ class Job(models.Model):
             signals.pre_enqueue.send(sender=signals.SENDER, task=described(self))
 
     @cached_property
-    def urgency(self) -> tuple[int, datetime.datetime, int]:
+    def _urgency(self) -> tuple[int, datetime.datetime, int]:
         """What claimed jobs are ordered by: priority high to low, due time, id."""
         return (
             -self.priority,

@@ -59,7 +59,7 @@ class News:
 
 def in_order(jobs: Iterable[Job]) -> list[Job]:
     """Return jobs as claims are answered, the most urgent first."""
-    return sorted(jobs, key=attrgetter("urgency"))
+    return sorted(jobs, key=attrgetter("_urgency"))
 
 
 class Store(Pruning, Groups, Schedules):

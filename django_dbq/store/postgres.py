@@ -31,7 +31,12 @@ COUNT_MAX = 2_000  # More jobs than these are not looked up one by one: each may
 COUNTED_TOGETHER = (DUE_STATES, (State.WAITING,), HELD_STATES, *((state,) for state in FINISHED_STATES))
 HEADS_MAX = 1_000  # Pairs of queue and priority that are looked at.
 # What a claim makes of every job: it need not be sent.
-_CLAIMED = {"state": State.PROCESSING.value, "staged": True, "finished": None}
+_CLAIMED = {
+    "state": State.PROCESSING.value,
+    "staged": True,
+    "cancel_requested": False,  # Of one that waits it never is: that ends at once.
+    "finished": None,
+}
 
 
 @cache
@@ -226,7 +231,7 @@ class PostgresStore(base.Store):
             "now": now,
             "limit": base.RESCUE_BATCH,
         }
-        jobs = self._jobs("rescue", values)
+        jobs = Job.from_rows(self.using, *self._table("rescue", values), {})
         spent = [job for job in jobs if job.claimed_by is not None]
         return len(jobs) - len(spent), spent
 
@@ -295,15 +300,19 @@ class PostgresStore(base.Store):
             return rows
 
     def _claimed(self, verb: str, values: dict[str, Any]) -> list[Job]:
+        names, rows = self._table(verb, values)
+        if not rows:
+            return []
+        lease_until = rows[0][names.index("modified")] + datetime.timedelta(seconds=values["lease"])
+        settled = {**_CLAIMED, "claimed_by": values["worker"], "lease_until": lease_until}
         # The planner may join the claimed rows in any order.
-        return base.in_order(self._jobs(verb, values, claimed_by=values["worker"], **_CLAIMED))
+        return base.in_order(Job.from_rows(self.using, names, rows, settled))
 
-    def _jobs(self, verb: str, values: dict[str, Any], **settled: Any) -> list[Job]:
-        """Return the jobs that a statement returns; `settled` is what else is known of each."""
+    def _table(self, verb: str, values: dict[str, Any]) -> tuple[list[str], list[Any]]:
+        """Run a statement; return the names of its columns, and its rows."""
         with connections[self.using].cursor() as cursor:
             cursor.execute(statement(verb), values)
-            names = [column[0] for column in cursor.description]
-            return Job.from_rows(self.using, names, cursor.fetchall(), settled)
+            return [column[0] for column in cursor.description], cursor.fetchall()
 
 
 def received(raw: Any) -> list[str]:

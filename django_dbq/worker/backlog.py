@@ -29,12 +29,14 @@ class Backlog:
             self._jobs.sort(key=_first, reverse=True)
             self._ready.notify(len(self._jobs))
 
-    def take(self, timeout: float | None = None) -> Job | None:
-        """Return the most urgent job, waiting for one; None after so many seconds, or once this is closed."""
+    def take(self) -> Job | None:
+        """Return the most urgent job, waiting for one; None once the backlog is closed."""
         with self._lock:
-            if not self._jobs:
-                self._ready.wait_for(lambda: self._jobs or self._closed, timeout)
-            return self._jobs.pop()[1] if self._jobs else None
+            while not self._jobs:
+                if self._closed:
+                    return None
+                self._ready.wait()
+            return self._jobs.pop()[1]
 
     def discard(self, ids: set[Any]) -> list[Job]:
         """Take out and return the jobs with these ids that nobody has begun."""
@@ -61,7 +63,7 @@ class Backlog:
 
 def _urgency(job: Job) -> tuple[Any, ...]:
     # Last of all what may have killed a worker: by then the others are recorded.
-    return (job.lost_attempts > 0, job.urgency, job.claim)
+    return (job.lost_attempts > 0, job._urgency, job.claim)
 
 
 _first = itemgetter(0)

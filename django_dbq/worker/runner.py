@@ -15,10 +15,8 @@ from typing import Any
 from django.db import connections
 
 from django_dbq import conf, signals
-from django_dbq.models import Job
 from django_dbq.store import get_store
 from django_dbq.worker.backlog import Backlog
-from django_dbq.worker.connections import close_unneeded
 from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.keeper import Keeper, Word
 from django_dbq.worker.settings import WorkerSettings
@@ -26,7 +24,6 @@ from django_dbq.worker.slot import Slot
 
 logger = logging.getLogger("django_dbq.worker")
 
-IDLE_SECONDS = 1.0  # So long without a job, a task thread gives up its connections, as CONN_MAX_AGE says.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else [])]
 
 
@@ -153,7 +150,7 @@ class Runner:
         """Take jobs and run them in this thread until the backlog is closed."""
         get_store(self.settings.using).prepare_connection(conf.options().LEASE_SECONDS)
         try:
-            while (job := self._take()) is not None:
+            while (job := self._backlog.take()) is not None:
                 slot.enter(job)
                 attempt = self._executor.fail_lost(job) if job.spent else self._executor.run(job)
                 slot.leave()
@@ -165,13 +162,6 @@ class Runner:
             self.stop(now=True)
         finally:
             connections.close_all()
-
-    def _take(self) -> Job | None:
-        """Return the next job; None once there will be none. What an idle thread does not need is closed."""
-        if (job := self._backlog.take(IDLE_SECONDS)) is None:
-            close_unneeded()
-            job = self._backlog.take()
-        return job
 
     def _leave(self) -> None:
         """End this process at once: whatever its tasks do, their jobs are given back."""

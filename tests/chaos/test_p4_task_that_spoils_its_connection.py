@@ -12,6 +12,7 @@ LEFT = {
     "broken transaction": "FAILED",
     "open transaction": "FAILED",
     "autocommit off": "FAILED",
+    "another connection": "FAILED",
     "closed": "COMPLETE",
     "closed below Django": "COMPLETE",
     "killed backend": "COMPLETE",

@@ -178,6 +178,10 @@ def spoil(job):
             cursor.execute("SELECT 1")
         case "autocommit off":
             connection.set_autocommit(False)
+        case "another connection":
+            del connections["default"]
+            connections["default"].set_autocommit(False)
+            connections["default"].cursor().execute("SELECT 1")
         case "closed":
             connection.close()
         case "closed below Django":

@@ -54,8 +54,14 @@ def test_it_returns_the_job_as_its_row_now_is(store):
     (mine,) = take(store, job)
     row = columns(store, job)
     row["plan"] = tuple(row["plan"])
-    assert {name: getattr(mine, name) for name in row} == row
+    assert {name: mine.__dict__[name] for name in row} == row, "nothing is left to be read later"
     assert mine.recorded_workspace and mine._state.db == store.using and not mine._state.adding
+
+
+def test_one_that_is_not_due_is_returned_as_its_row_is(store):
+    job = make_job(store, run_after=clock(store) + seconds(60), staged=False)
+    (mine,) = take(store, job)
+    assert columns(store, job)["staged"] is mine.staged is False
 
 
 @pytest.mark.parametrize("plan", [5, "app.task", {"app.task": 1}, True])

@@ -1,8 +1,7 @@
 -- Take due jobs of the served queues, most urgent first, and skip what others hold.
 -- One ordered scan of the index dbq_job_claim for each queue; the few rows that
 -- several queues offer beyond the limit are locked only until this statement ends.
--- Columns that the claim settles, and those that no worker needs, are not sent: to write and read them is
--- a tenth of the statement.
+-- Columns that the claim makes the same for all are not sent: to write and read them is a tenth of the statement.
 WITH due AS MATERIALIZED (
     SELECT candidate.id, candidate.state
     FROM unnest(%(queue_names)s::text[]) AS served (queue_name)
@@ -32,6 +31,6 @@ SET state = 'PROCESSING',
 FROM due
 WHERE job.id = due.id
 RETURNING
-    job.id, job.created, job.name, job.next_task, job.workspace, job.queue_name, job.priority, job.run_after,
+    job.id, job.created, job.modified, job.name, job.next_task, job.workspace, job.queue_name, job.priority, job.run_after,
     job.position, job.plan, job.attempt, job.lost_attempts, job.claim, job.started, job.result, job.error,
     job.call, job.signature, job.identity, job.title, job.label, job.group_id, due.state AS prior_state

@@ -19,6 +19,6 @@ SET state = 'PROCESSING',
 FROM waiting
 WHERE job.id = waiting.id
 RETURNING
-    job.id, job.created, job.name, job.next_task, job.workspace, job.queue_name, job.priority, job.run_after,
+    job.id, job.created, job.modified, job.name, job.staged, job.next_task, job.workspace, job.queue_name, job.priority, job.run_after,
     job.position, job.plan, job.attempt, job.lost_attempts, job.claim, job.started, job.result, job.error,
     job.call, job.signature, job.identity, job.title, job.label, job.group_id, waiting.state AS prior_state
