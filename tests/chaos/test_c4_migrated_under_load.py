@@ -20,9 +20,9 @@ def test_indexes_are_built_under_workers_even_when_killed_half_way(chaos):
         chaos.create("three", workspace={"seconds": 0.02})
     wait_until(chaos.ledger.ended, "work to begin")
     with chaos.session() as other:
-        # A concurrent build waits for every older transaction: it stands half way.
+        # A concurrent build waits for every transaction that may write to the table: it stands half way.
         other("BEGIN")
-        other("SELECT 1 FROM django_dbq_job LIMIT 1 FOR UPDATE")
+        other("LOCK TABLE django_dbq_job IN ROW EXCLUSIVE MODE")
         migration = chaos.start(["manage.py", "migrate", "django_dbq"])
         building = (
             "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONC%%' AND state = 'active'"
