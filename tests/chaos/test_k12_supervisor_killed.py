@@ -32,13 +32,13 @@ def test_its_workers_finish_what_runs_and_exit(chaos):
     chaos.fault(f"killed the supervisor {supervisor.pid} of {children}")
     idle = next(pid for pid in children if pid != begun["pid"])
     wait_until(lambda: not is_worker(idle), "the idle worker to exit")
+    wait_until(lambda: supervisor.log().count("Supervisor gone, stopping") == 2, "both to have noticed")
     assert is_worker(begun["pid"])
     later = chaos.create("plain")
     chaos.let_go()
     wait_until(lambda: not is_worker(begun["pid"]), "the busy worker to exit")
     assert chaos.runs(job) == [(0, "done")]
     assert chaos.state(later) == "NEW"
-    assert supervisor.log().count("Supervisor gone, stopping") == 2
     chaos.worker()
     chaos.wait_state(later)
     assert len(chaos.ledger.begun()) == 2
