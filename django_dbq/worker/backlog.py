@@ -26,7 +26,7 @@ class Backlog:
     def put(self, jobs: Iterable[Job]) -> None:
         with self._lock:
             self._jobs += [(_urgency(job), job) for job in jobs]
-            self._jobs.sort(key=_first, reverse=True)
+            self._jobs.sort(key=itemgetter(0), reverse=True)
             self._ready.notify(len(self._jobs))
 
     def take(self) -> Job | None:
@@ -64,6 +64,3 @@ class Backlog:
 def _urgency(job: Job) -> tuple[Any, ...]:
     # Last of all what may have killed a worker: by then the others are recorded.
     return (job.lost_attempts > 0, job._urgency, job.claim)
-
-
-_first = itemgetter(0)

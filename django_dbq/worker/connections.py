@@ -17,7 +17,6 @@ IDLE, IN_ERROR, GONE = 0, 3, 4
 
 Depths = dict[Any, int]  # How deep each connection of a thread is in atomic blocks.
 
-
 _seen = threading.local()  # Its attributes are the aliases that this thread has connections for.
 
 
