@@ -266,7 +266,7 @@ class Job(models.Model):
                 self._make_ready()
                 super().save(*args, **kwargs)
             self._remember(self._WATCHED_FIELDS)
-            return announce(using, [self])
+            return None if self.__dict__.pop("_announced", False) else announce(using, [self])
         if kwargs.get("update_fields") is None and not kwargs.get("force_insert"):
             kwargs["update_fields"] = self._changed_fields()
         self.staged = self._is_due()
@@ -283,6 +283,16 @@ class Job(models.Model):
         super().save(*args, **kwargs)
         self._remember(fields or self._WATCHED_FIELDS)
         announce(using, [self])
+
+    def _do_insert(self, manager: Any, using: str, fields: Any, returning_fields: Any, raw: bool) -> Any:
+        from django_dbq.store import get_store
+
+        if not raw and self._meta.concrete_model is Job:
+            announced = get_store(using).insert(self)
+            if announced is not None:
+                self._announced = announced
+                return []
+        return super()._do_insert(manager, using, fields, returning_fields, raw)  # type: ignore[misc]
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete this job, with its history."""

@@ -76,6 +76,10 @@ class Store(Pruning, Groups, Schedules):
     def prepare_session(self, lease_seconds: float) -> None:
         """Set up the present connection for the engine's own statements."""
 
+    def insert(self, job: Job) -> bool | None:
+        """Insert a new job; tell whether its queue was told of it too, or None if Django has to insert it."""
+        return None
+
     @abstractmethod
     def enqueue_many(self, alike: Job, workspaces: Sequence[str]) -> list[uuid.UUID]:
         """Insert a job like this one for each workspace, which is JSON text; return their ids, in order."""

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State, Transition
 from django_dbq.models import Job, uuid7
-from django_dbq.store import base
+from django_dbq.store import base, insertion
 from django_dbq.store.base import AWAITED_SECONDS
 
 CHANNEL = "django_dbq"
@@ -125,6 +125,9 @@ class PostgresStore(base.Store):
 
     def tell_ended(self, job_ids: Collection[Any]) -> None:
         self._run("announce", {"channel": ENDED_CHANNEL, "names": [job_id.hex for job_id in job_ids]})
+
+    def insert(self, job: Job) -> bool | None:
+        return insertion.insert(self.using, job, CHANNEL)
 
     def enqueue_many(self, alike: Job, workspaces: Sequence[str]) -> list[uuid.UUID]:
         ids = [uuid7() for _ in workspaces]

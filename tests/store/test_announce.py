@@ -158,6 +158,6 @@ def test_a_wake_up_that_cannot_be_sent_does_not_reach_who_created_the_job():
             raise OperationalError("server closed the connection unexpectedly")
         return execute(sql, *args)
 
-    with connection.execute_wrapper(cut_off):
+    with connection.execute_wrapper(cut_off), transaction.atomic():
         job = Job.objects.create(name="nothing")
     assert Job.objects.filter(pk=job.pk).exists()
