@@ -14,6 +14,12 @@ JOBS = {
     "nothing": ["tests.workflows.nothing"],
     "five": ["tests.workflows.count"] * 5,
     "nothing_then_count": ["tests.workflows.nothing", "tests.workflows.count"],
+    "stop_half_way": ["tests.workflows.stop_half_way"],
+    "stop_half_way_twice": {
+        "tasks": ["tests.workflows.stop_half_way"],
+        "retry": {"max_attempts": 2, "delay_seconds": 0},
+    },
+    "stop_half_way_atomic": {"tasks": ["tests.workflows.stop_half_way"], "atomic": True},
     "boom": ["tests.workflows.boom"],
     "slow": {"tasks": ["tests.workflows.slow", "tests.workflows.count"]},
     "other_queue": {"tasks": ["tests.workflows.nothing"], "queue_name": "other", "priority": 3},
@@ -68,6 +74,16 @@ def slow(job):
     deadline = time.monotonic() + 30
     while not (folder / "go-on").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def stop_half_way(job):
+    """Fail while the answer to a query has been read in part."""
+    from tests.models import Row
+
+    Row.objects.using(job._state.db).bulk_create(Row(text="row") for _ in range(1_000))
+    rows = Row.objects.using(job._state.db).iterator(chunk_size=10)
+    next(rows)
+    raise ValueError("half way")
 
 
 def write_row(job):

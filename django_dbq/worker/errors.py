@@ -17,6 +17,20 @@ def leave_to_the_person(error: BaseException) -> None:
         raise error
 
 
+def let_go(error: BaseException) -> None:
+    """Free what the frames of an error hold: large values, and on SQLite the lock of a half-read query."""
+    seen: set[int] = set()
+    errors: list[BaseException | None] = [error]
+    while errors:
+        each = errors.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            traceback.clear_frames(each.__traceback__)
+            errors += [each.__cause__, each.__context__]
+            if isinstance(each, BaseExceptionGroup):
+                errors += each.exceptions
+
+
 def line_of(error: BaseException) -> str:
     """Return an error in one line, even one whose `__str__` raises."""
     text = traceback.format_exception_only(error)[-1].strip()

@@ -60,7 +60,7 @@ from django_dbq.worker.connections import (
     refuse_open_transactions,
     statement_errors_undone,
 )
-from django_dbq.worker.errors import leave_to_the_person, line_of, traceback_of
+from django_dbq.worker.errors import leave_to_the_person, let_go, line_of, traceback_of
 from django_dbq.worker.functions import called, imported, run_to_its_end
 from django_dbq.worker.limits import run_coroutine, time_limit
 from django_dbq.worker.session import passes
@@ -114,6 +114,7 @@ class Executor:
         self.keeps: Callable[[Job], bool] = lambda job: False
         self.watching: Callable[[Any], AbstractContextManager[None]] = nullcontext
         self.store = get_store(using)
+        self._locks_what_it_reads = connections[using].vendor == "sqlite"
 
     def run(self, job: Job) -> Attempt:
         """Run the job's next task once. Whatever the task does, an attempt comes back."""
@@ -145,6 +146,10 @@ class Executor:
             job._writer = None
         if step.via is not None and attempt.transition.finished and attempt.recorded is not False:
             self._tell("end", job, step.via.end, attempt.transition.state, attempt.error)
+        # A failure for good is logged with its error once it is recorded, and some handlers of logs look at
+        # frames. On SQLite it would never be recorded: what the frames have begun to read is locked.
+        if attempt.error is not None and (self._locks_what_it_reads or not attempt.transition.finished):
+            let_go(attempt.error)
         return attempt
 
     def fail_lost(self, job: Job) -> Attempt:
