@@ -287,11 +287,11 @@ class Job(models.Model):
     def _do_insert(self, manager: Any, using: str, fields: Any, returning_fields: Any, raw: bool) -> Any:
         from django_dbq.store import get_store
 
-        if not raw and self._meta.concrete_model is Job:
-            announced = get_store(using).insert(self)
-            if announced is not None:
-                self._announced = announced
-                return []
+        by_hand = not raw and self._meta.concrete_model is Job
+        announced = get_store(using).insert(self) if by_hand else None
+        self._announced = bool(announced)
+        if announced is not None:
+            return []
         return super()._do_insert(manager, using, fields, returning_fields, raw)  # type: ignore[misc]
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:

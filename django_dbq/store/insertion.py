@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from django.db import DatabaseError, Error, connections, models
+from django.db.models.signals import post_save
 
 from django_dbq.engine.lifecycle import DUE_STATES
 from django_dbq.models import Job
@@ -92,30 +93,45 @@ def insert(using: str, job: Job, channel: str) -> bool | None:
                 value = encode(value)
         names.append(name)
         values.append(value)
-    alone = connection.get_autocommit() and not connection.features.uses_server_side_binding
-    if not (alone and job.staged and job.state in DUE_STATES):
-        with connection.cursor() as cursor:
-            cursor.execute(_statement(tuple(names), None), values)
-        return False
+    told = _stands_alone(connection, job) and bool(job.staged) and job.state in DUE_STATES
     with connection.cursor() as cursor:
+        # Somebody may have sent a BEGIN that Django knows nothing of.
+        if not told or connection.connection.info.transaction_status != IDLE:
+            cursor.execute(_statement(tuple(names), None), values)
+            return False
+        queue_name = values[names.index("queue_name")]
         try:
-            cursor.execute(_statement(tuple(names), channel), [*values, str(job.queue_name)])
+            cursor.execute(_statement(tuple(names), channel), [*values, queue_name])
         except BaseException as error:
-            if not _committed(using, job) or not isinstance(error, DatabaseError):
+            if not _committed(using, job, error):
                 raise
             logger.warning(
                 "Job %s is created, but queue %r was not told of it; a worker will find it by looking: %s",
-                *(job.pk, job.queue_name, redact_text(str(error).strip())),
+                *(job.pk, str(queue_name), redact_text(str(error).strip())),
             )
     return True
 
 
-def _committed(using: str, job: Job) -> bool:
+def _stands_alone(connection: Any, job: Job) -> bool:
+    """Tell whether a job is a transaction of its own, with nothing to come before its queue is told."""
+    return (
+        connection.get_autocommit()
+        and not connection.features.uses_server_side_binding
+        and not post_save.has_listeners(type(job))
+    )
+
+
+def _committed(using: str, job: Job, error: BaseException) -> bool:
     """Leave no transaction open after an error; tell whether it came after the commit."""
     connection = connections[using]
     with suppress(Error), connection.cursor() as cursor:
         if connection.connection.info.transaction_status != IDLE:
             cursor.execute("ROLLBACK")
-            return False
-        return bool(Job.objects.using(using).filter(pk=job.pk).exists())
+        elif isinstance(error, DatabaseError) and _answered(error.__cause__):
+            return bool(Job.objects.using(using).filter(pk=job.pk).exists())
     return False
+
+
+def _answered(cause: Any) -> bool:
+    """Tell whether an error is the server's; the driver may have sent nothing."""
+    return (getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)) is not None

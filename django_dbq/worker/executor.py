@@ -146,11 +146,16 @@ class Executor:
             job._writer = None
         if step.via is not None and attempt.transition.finished and attempt.recorded is not False:
             self._tell("end", job, step.via.end, attempt.transition.state, attempt.error)
-        # A failure for good is logged with its error once it is recorded, and some handlers of logs look at
-        # frames. On SQLite it would never be recorded: what the frames have begun to read is locked.
+        return attempt
+
+    def let_go(self, attempt: Attempt) -> None:
+        """Free what an attempt's error holds on to, before it waits for its record on another connection.
+
+        A failure for good is logged with its error once it is recorded, and some handlers of logs look at
+        frames. On SQLite it would never be recorded: what the frames have begun to read is locked.
+        """
         if attempt.error is not None and (self._locks_what_it_reads or not attempt.transition.finished):
             let_go(attempt.error)
-        return attempt
 
     def fail_lost(self, job: Job) -> Attempt:
         """Fail a job whose workers died too often, with its failure hook."""

@@ -154,6 +154,7 @@ class Runner:
                 slot.enter(job)
                 attempt = self._executor.fail_lost(job) if job.spent else self._executor.run(job)
                 slot.leave()
+                self._executor.let_go(attempt)
                 self._keeper.inbox.put(attempt)
         except BaseException as error:
             # Not the task's error, which is an outcome: this worker's own. Its jobs go back.

@@ -1,11 +1,13 @@
 """Who is told of new jobs, and when: after the commit, once for each queue."""
 
 import datetime
+from enum import Enum
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.functional import lazystr
 
 from django_dbq.models import Job
 from django_dbq.store import get_store
@@ -63,6 +65,16 @@ def test_many_created_at_once_are_announced_once(heard):
 def test_a_job_is_announced_to_its_queue(heard):
     Job.objects.create(name="nothing", queue_name="mail")
     assert heard() == ["mail"]
+
+
+class Queue(str, Enum):  # noqa: UP042  # As those are that existed before StrEnum.
+    MAIL = "mail"
+
+
+@pytest.mark.parametrize("name", ["it's 100 % \\ é", lazystr("mail"), Queue.MAIL])
+def test_a_queue_is_told_by_the_name_that_its_jobs_have(heard, name):
+    Job.objects.create(name="nothing", queue_name=name)
+    assert heard() == [Job.objects.get().queue_name]
 
 
 def test_a_transaction_announces_each_queue_once(heard):

@@ -5,7 +5,15 @@ import datetime
 from decimal import Decimal
 
 import pytest
-from django.db import IntegrityError, OperationalError, connection, connections, models, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    OperationalError,
+    connection,
+    connections,
+    models,
+    transaction,
+)
 from django.db.models.functions import Lower
 from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils import timezone
@@ -164,6 +172,35 @@ def test_in_the_transaction_of_the_caller_nothing_is_committed():
 
 
 @pytest.mark.postgresql
+def test_in_a_transaction_that_django_knows_nothing_of_nothing_is_committed():
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        Job.objects.create(name="nothing")
+        cursor.execute("ROLLBACK")
+    assert not Job.objects.exists()
+
+
+@pytest.mark.postgresql
+def test_receivers_of_post_save_come_before_the_workers():
+    ran = []
+
+    def look(**kwargs):
+        ran.append("receiver")
+
+    def note(execute, sql, *args):
+        ran.append("told" if "notify" in sql.lower() else "inserted")
+        return execute(sql, *args)
+
+    models.signals.post_save.connect(look, sender=Job)
+    try:
+        with connection.execute_wrapper(note):
+            Job.objects.create(name="nothing")
+    finally:
+        models.signals.post_save.disconnect(look, sender=Job)
+    assert ran == ["inserted", "receiver", "told"]
+
+
+@pytest.mark.postgresql
 def test_a_driver_that_binds_on_the_server_gets_one_statement_at_a_time():
     pytest.importorskip("psycopg")
     options = {**connection.settings_dict.get("OPTIONS", {}), "server_side_binding": True}
@@ -186,6 +223,19 @@ def test_an_insert_that_fails_leaves_no_transaction_open():
     with pytest.raises(IntegrityError):
         Job.objects.create(name="nothing", id=job.id)
     assert status() == IDLE
+    assert Job.objects.count() == 1
+
+
+@pytest.mark.postgresql
+def test_a_statement_that_was_never_sent_is_an_error_though_the_id_is_taken():
+    def refuse(execute, sql, *args):
+        if "INSERT" in sql:
+            raise DatabaseError("no")
+        return execute(sql, *args)
+
+    job = Job.objects.create(name="nothing")
+    with connection.execute_wrapper(refuse), pytest.raises(DatabaseError, match="no"):
+        Job.objects.create(name="nothing", id=job.id)
     assert Job.objects.count() == 1
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection, transaction
 
-from django_dbq import Job
+from django_dbq import Job, schedule
 from django_dbq.store import get_store
+from django_dbq.worker.errors import let_go
 from django_dbq.worker.executor import Executor
 
 
@@ -33,17 +35,56 @@ def locals_of(error):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_a_task_held_that_is_tried_again_is_free(settings):
+def test_what_a_task_held_that_is_tried_again_is_free_before_it_is_recorded(settings):
     settings.JOBS = {"fails": {"tasks": [f"{__name__}.fail"], "retry": {"max_attempts": 2}}}
-    error = attempt_at("fails").error
-    assert locals_of(error) == {} == locals_of(error.__cause__)
+    attempt = attempt_at("fails")
+    assert locals_of(attempt.error)["held"] == "large"  # For who runs a task where it stands.
+    Executor("default", "w").let_go(attempt)
+    assert locals_of(attempt.error) == {} == locals_of(attempt.error.__cause__)
 
 
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_handlers_of_logs_see_what_a_task_held_that_failed_for_good(settings):
     settings.JOBS = {"fails": [f"{__name__}.fail"]}
-    assert locals_of(attempt_at("fails").error)["held"] == "large"
+    attempt = attempt_at("fails")
+    Executor("default", "w").let_go(attempt)
+    assert locals_of(attempt.error)["held"] == "large"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_call_that_fails_within_a_generator_s_transaction_is_recorded():
+    job = schedule(f"{__name__}.fail_half_way")
+    with pytest.raises(ValueError, match="half way"):
+        job.execute()
+    assert (job.attempt, job.error) == (1, "ValueError: half way")
+    assert not connection.in_atomic_block
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_a_generator_that_caught_the_error_goes_on(group):
+    def service():
+        for number in range(2):
+            try:
+                raise ValueError(number)
+            except ValueError as error:
+                yield error
+
+    running = service()
+    error = next(running)
+    let_go(ExceptionGroup("both", [error]) if group else error)
+    assert str(next(running)) == "1"
+
+
+def locked_rows():
+    with transaction.atomic():
+        yield from Job.objects.select_for_update()
+
+
+def fail_half_way():
+    rows = locked_rows()
+    next(rows)
+    raise ValueError("half way")
 
 
 def fail(job):
