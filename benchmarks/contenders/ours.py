@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.contender import NOTHING, PAYLOAD, SLOW, STAMP, STEPS, WRITE
 from benchmarks.contenders._django import DjangoBench
@@ -13,7 +13,8 @@ class Bench(DjangoBench):
     package = "django-db-queue"
     kinds = frozenset({NOTHING, PAYLOAD, SLOW, STAMP, STEPS, WRITE})
     scales = True
-    settings = "none: the defaults"
+    environ: ClassVar = {**DjangoBench.environ, "MALLOC_ARENA_MAX": "1"}
+    settings = "the defaults, with MALLOC_ARENA_MAX=1"
     durability = "with the caller's commit"
     history = "a row for each job, and one for each attempt at a task"
     crash_safety = "lease and fence: runs again elsewhere, once the lease is over"
