@@ -17,10 +17,9 @@ from django_dbq.engine.lifecycle import DUE_STATES
 from django_dbq.models import Job
 from django_dbq.models.workspace import encode_workspace
 from django_dbq.redaction import redact_text
+from django_dbq.store.drivers import IDLE, sqlstate
 
 logger = logging.getLogger("django_dbq")
-
-IDLE = 0  # No transaction is open, as libpq calls it.
 
 # What differs from job to job. The rest is sent where it is not what the database fills in by itself.
 _ALWAYS = frozenset(
@@ -127,11 +126,8 @@ def _committed(using: str, job: Job, error: BaseException) -> bool:
     with suppress(Error), connection.cursor() as cursor:
         if connection.connection.info.transaction_status != IDLE:
             cursor.execute("ROLLBACK")
-        elif isinstance(error, DatabaseError) and _answered(error.__cause__):
+        elif (
+            isinstance(error, DatabaseError) and sqlstate(error) is not None
+        ):  # Else nothing may have been sent.
             return bool(Job.objects.using(using).filter(pk=job.pk).exists())
     return False
-
-
-def _answered(cause: Any) -> bool:
-    """Tell whether an error is the server's; the driver may have sent nothing."""
-    return (getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)) is not None

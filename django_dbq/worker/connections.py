@@ -10,10 +10,7 @@ from typing import Any
 from django.db import Error, connections
 
 from django_dbq.exceptions import TransactionLeftOpen
-
-# What libpq, and with it both drivers, calls the states of a connection.
-IDLE, IN_ERROR, GONE = 0, 3, 4
-
+from django_dbq.store.drivers import GONE, IDLE, IN_ERROR
 
 Depths = dict[Any, int]  # How deep each connection of a thread is in atomic blocks.
 

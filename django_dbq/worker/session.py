@@ -13,6 +13,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
+from django_dbq.store.drivers import sqlstate
 from django_dbq.worker.watchdog import Watchdog
 
 logger = logging.getLogger("django_dbq.worker")
@@ -102,6 +103,6 @@ def passes(error: Exception) -> bool:
     """Tell whether an error is of the moment, so that the same statement may succeed later."""
     if isinstance(error, (OperationalError, InterfaceError)):
         return True
-    code = getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
+    code = sqlstate(error)
     # psycopg2 may say no more than DatabaseError where the server closed the connection.
     return code == READ_ONLY or (code is None and type(error) is DatabaseError)

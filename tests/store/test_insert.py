@@ -20,9 +20,10 @@ from django.utils import timezone
 from django.utils.functional import lazystr
 
 from django_dbq.models import Job
-from django_dbq.store.insertion import IDLE
+from django_dbq.store.drivers import IDLE
 from tests.store.helpers import columns
 
+is_psycopg3 = connection.vendor == "postgresql" and connection.Database.__name__ == "psycopg"
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 NOON = datetime.datetime(2031, 1, 2, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
@@ -201,13 +202,12 @@ def test_receivers_of_post_save_come_before_the_workers():
 
 
 @pytest.mark.postgresql
+@pytest.mark.skipif(not is_psycopg3, reason="psycopg2 never binds on the server")
 def test_a_driver_that_binds_on_the_server_gets_one_statement_at_a_time():
-    pytest.importorskip("psycopg")
     options = {**connection.settings_dict.get("OPTIONS", {}), "server_side_binding": True}
     bound = connection.copy()
     bound.settings_dict = {**bound.settings_dict, "OPTIONS": options}
-    if not bound.features.uses_server_side_binding:
-        pytest.skip("Django uses psycopg2 here")
+    assert bound.features.uses_server_side_binding
     kept, connections["default"] = connections["default"], bound
     try:
         job = Job.objects.create(name="nothing", workspace={"a": 1})
