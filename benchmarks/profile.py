@@ -61,6 +61,7 @@ def pass_through(jobs: int, batch: int, watch: Stopwatch, profile: cProfile.Prof
     connection.close_at = None
     store.prepare_session(lease)
     executor = Executor("default", WORKER)
+    executor.starts_clean = True
 
     def claim() -> list[Job]:
         return store.claim(["default"], worker=WORKER, limit=batch, lease_seconds=lease)

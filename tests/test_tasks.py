@@ -31,6 +31,7 @@ from django_dbq import (
     WorkerLost,
     WorkspaceError,
 )
+from django_dbq.signals import post_execute, post_execute_in_worker, post_spawn
 from django_dbq.testing import run_jobs
 from tests.conftest import wait_until
 from tests.models import Row
@@ -1055,6 +1056,42 @@ def test_a_block_left_open_is_undone_in_a_test_too(create):
     good.refresh_from_db()
     assert good.state == "COMPLETE" and "written" in texts()
     assert len(connection.atomic_blocks) == depth
+
+
+@pytest.fixture
+def leaky_receiver(request):
+    """A receiver of the signal that leaves a block open, once."""
+    leaks = iter([1])
+
+    def leave_open(sender, **given):
+        for _ in leaks:
+            transaction.atomic().__enter__()
+            Row.objects.create(text="of the receiver")
+
+    request.param.connect(leave_open)
+    yield
+    request.param.disconnect(leave_open)
+
+
+@both
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("leaky_receiver", [post_execute_in_worker, post_execute], indirect=True)
+def test_a_block_that_a_receiver_leaves_open_harms_no_task(create, way, atomic, leaky_receiver):
+    jobs = [create(write, name=name, atomic=atomic) for name in ("first", "second", "third")]
+    drain()
+    for job in jobs:
+        job.refresh_from_db()
+        assert job.state == "COMPLETE", job.error
+    assert texts() == ["written"] * 3
+    [said] = TaskRun.objects.exclude(error=None).values_list("error", flat=True)
+    assert "signal post_execute" in said and "left a transaction open" in said
+
+
+@by_a_worker
+@pytest.mark.parametrize("leaky_receiver", [post_spawn], indirect=True)
+def test_a_block_that_was_left_open_when_the_worker_began_harms_no_task(create, leaky_receiver):
+    job = create(write)
+    assert done(job).state == "COMPLETE" and texts() == ["written"]
 
 
 def close_the_connection(job):

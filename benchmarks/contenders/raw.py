@@ -37,8 +37,8 @@ class Bench(ours.Bench):
     scales = False
     marks = False
     settings = (
-        f"pgbench -M prepared, claim.sql and record.sql, batches of {BATCH}, whose transitions the database"
-        " builds itself; one client a process"
+        f"pgbench -M prepared, claim_one.sql and record.sql, batches of {BATCH}, whose transitions"
+        " the database builds itself; one client a process"
     )
     history = "as ours"
     crash_safety = "not a worker: nothing runs"
@@ -65,20 +65,20 @@ def _script(worker: str) -> str:
     from django_dbq.store.postgres import statement
 
     values = {
-        "queue_names": "'{default}'",
+        "queue_name": "'default'",
         "now": "null",
         "limit": str(BATCH),
         "lease": "60.0",
         "worker": f"'{worker}'",
-        **{name: f":{name}" for name in ("ids", "claims", "numbers", "ages", "seconds")},
+        **{name: f":{name}" for name in ("ids", "claims", "numbers", "ages", "lengths")},
         **dict.fromkeys(("workspaces", "results", "changes"), "null"),
         "kinds": f"'{json.dumps([DONE])}'",
     }
-    columns = {"ids": "id", "claims": "claim", "numbers": "0", "ages": "0.001", "seconds": "0.0"}
+    columns = {"ids": "id", "claims": "claim", "numbers": "0", "ages": "1000", "lengths": "0"}
     arrays = ", ".join(
         f"coalesce(array_agg({column} ORDER BY id), '{{}}') AS {name}" for name, column in columns.items()
     )
-    claim = f"WITH claimed AS ({statement('claim') % values}) SELECT {arrays} FROM claimed"
+    claim = f"WITH claimed AS ({statement('claim_one') % values}) SELECT {arrays} FROM claimed"
     path = Path(f"{os.environ['BENCH_MARKS']}.{worker}.sql")
     # To pgbench a colon before a word, as in the statements' tags, is a variable.
     path.write_text(f"{claim} \\gset\n{statement('record') % values};\n".replace("dbq:", "dbq "))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
@@ -176,21 +177,31 @@ class Job(models.Model):
 
     @classmethod
     def from_rows(
-        cls, db: str, names: Sequence[str], rows: Iterable[Sequence[Any]], settled: dict[str, Any]
+        cls,
+        db: str,
+        names: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        settled: dict[str, Any],
+        unsent: dict[str, Any],
     ) -> list[Job]:
-        """Return jobs from rows read by hand, with JSON as text, several times as fast as `from_db` would.
+        """Return jobs from rows read by hand, several times as fast as `from_db` would.
 
-        `names` are those of the columns, `prior_state` among them; `settled` holds what is the same
-        for all.
+        `names` are those of the columns, `prior_state` among them; the id and all JSON are text.
+        `settled` holds what is the same for all, `unsent` what None stands for in a row.
         """
         heard = cls._creation_is_heard()
+        whole = {**dict.fromkeys(("_state", "_row", "recorded_workspace", *names)), **settled}
         jobs = []
         for row in rows:
-            values = settled.copy()
+            values = whole.copy()  # With room for all that follows.
             values.update(zip(names, row, strict=True))
+            values["id"] = UUID(int=int(values["id"].replace("-", ""), 16))  # Half the time of UUID(text).
             values["plan"] = _plan(values["plan"])
             if values["result"] is not None:
                 values["result"] = json.loads(values["result"])
+            for name in unsent:
+                if values[name] is None:
+                    values[name] = unsent[name]
             jobs.append(cls._of(db, values, (names, row, settled), heard))
         return jobs
 

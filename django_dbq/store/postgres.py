@@ -42,9 +42,15 @@ _CLAIMED = {
 @cache
 def statement(verb: str) -> str:
     """Return the statement of `verb`, tagged with its name for logs and pg_stat_activity."""
-    text = (Path(__file__).parent / "sql" / f"{verb}.sql").read_text()
-    lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return f"/* dbq:{verb} */ " + "\n".join(lines)
+    text = _text(verb)
+    if "{taken}" in text:
+        text = text.replace("{taken}", _text("taken"))
+    return f"/* dbq:{verb.removesuffix('_one')} */ {text}"
+
+
+def _text(name: str) -> str:
+    text = (Path(__file__).parent / "sql" / f"{name}.sql").read_text()
+    return "\n".join(line for line in text.splitlines() if not line.startswith("--"))
 
 
 class PostgresStore(base.Store):
@@ -155,19 +161,17 @@ class PostgresStore(base.Store):
         lease_seconds: float,
         now: datetime.datetime | None = None,
     ) -> list[Job]:
-        values = {
-            "queue_names": list(dict.fromkeys(queue_names)),
-            "worker": worker,
-            "limit": limit,
-            "lease": lease_seconds,
-            "now": now,
-        }
-        return self._claimed("claim", values)
+        values = {"worker": worker, "limit": limit, "lease": lease_seconds, "now": now}
+        names = list(dict.fromkeys(queue_names))
+        if len(names) == 1:
+            return self._claimed("claim_one", {**values, "queue_name": names[0]})
+        return self._claimed("claim", {**values, "queue_names": names})
 
     def claim_by_id(
         self, job_ids: Collection[Any], *, worker: str, lease_seconds: float, only_due: bool = False
     ) -> list[Job]:
-        values = {"ids": list(job_ids), "worker": worker, "lease": lease_seconds, "only_due": only_due}
+        values = {"ids": list(job_ids), "only_due": only_due, "now": None}
+        values |= {"worker": worker, "lease": lease_seconds}
         return self._claimed("claim_by_id", values)
 
     def record(
@@ -234,7 +238,7 @@ class PostgresStore(base.Store):
             "now": now,
             "limit": base.RESCUE_BATCH,
         }
-        jobs = Job.from_rows(self.using, *self._table("rescue", values), {})
+        jobs = Job.from_rows(self.using, *self._table("rescue", values), {}, {})
         spent = [job for job in jobs if job.claimed_by is not None]
         return len(jobs) - len(spent), spent
 
@@ -306,10 +310,14 @@ class PostgresStore(base.Store):
         names, rows = self._table(verb, values)
         if not rows:
             return []
-        lease_until = rows[0][names.index("modified")] + datetime.timedelta(seconds=values["lease"])
+        moment = names.index("modified")
+        # A trigger of somebody's may have kept the first row, which has it, from being taken.
+        at = next((row[moment] for row in rows if row[moment] is not None), None) or self.clock()
+        lease_until = at + datetime.timedelta(seconds=values["lease"])
         settled = {**_CLAIMED, "claimed_by": values["worker"], "lease_until": lease_until}
+        unsent = {"modified": at, "started": at}
         # The planner may join the claimed rows in any order.
-        return base.in_order(Job.from_rows(self.using, names, rows, settled))
+        return base.in_order(Job.from_rows(self.using, names, rows, settled, unsent))
 
     def _table(self, verb: str, values: dict[str, Any]) -> tuple[list[str], list[Any]]:
         """Run a statement; return the names of its columns, and its rows."""
@@ -347,7 +355,7 @@ _NOTHING_RAN = (None,) * 5
 def columns(transitions: Sequence[Transition], sent: float) -> dict[str, str | None]:
     """Return what record.sql reads of transitions, as text, which both drivers send alike."""
     kinds: dict[tuple[Any, ...], int] = {}
-    numbers, ages, seconds, changes = [], [], [], []
+    numbers, ages, lengths, changes = [], [], [], []
     for each in transitions:
         run = each.run
         ran = _NOTHING_RAN if run is None else (run.task, run.position, run.attempt, run.outcome, run.error)
@@ -356,8 +364,9 @@ def columns(transitions: Sequence[Transition], sent: float) -> dict[str, str | N
             *(each.delay_seconds, each.error, each.hold, *ran),
         )
         numbers.append(kinds.setdefault(kind, len(kinds)))
-        ages.append("NULL" if run is None else sent - run.began)
-        seconds.append("NULL" if run is None else run.seconds)
+        # Microseconds: a whole number is written and read several times as fast as a float.
+        ages.append("NULL" if run is None else int(1e6 * (sent - run.began)))
+        lengths.append("NULL" if run is None else int(1e6 * run.seconds))
         changes.append(None if run is None else run.changes)
     described = [
         dict(zip(_KIND, kind, strict=True), number=number, finished=kind[0] in FINISHED_STATES)
@@ -368,7 +377,7 @@ def columns(transitions: Sequence[Transition], sent: float) -> dict[str, str | N
         "claims": _array([each.claim for each in transitions]),
         "numbers": _array(numbers),
         "ages": _array(ages),
-        "seconds": _array(seconds),
+        "lengths": _array(lengths),
         "workspaces": _text_array([each.workspace for each in transitions]),
         "results": _text_array([each.result for each in transitions]),
         "changes": _text_array(changes),

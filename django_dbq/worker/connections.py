@@ -20,7 +20,7 @@ _seen = threading.local()  # Its attributes are the aliases that this thread has
 def _present() -> list[Any]:
     """Return this thread's connections. Django's `all` looks each up twice: a tenth of a quick task."""
     seen, aliases = _seen.__dict__, connections.settings
-    if aliases.keys() - seen.keys():
+    if not aliases.keys() <= seen.keys():
         seen.update({connection.alias: True for connection in connections.all(initialized_only=True)})
     return [connections[alias] for alias in aliases if alias in seen]
 

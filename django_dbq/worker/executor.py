@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 import logging
 import random
@@ -67,6 +66,8 @@ from django_dbq.worker.session import passes
 
 logger = logging.getLogger("django_dbq.worker")
 
+_NOTHING = nullcontext()
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -97,6 +98,7 @@ class _Step:
     task: Task
     recorded: str | None  # The workspace as the attempt found it.
     function: Callable[[Job], Any] = field(init=False)  # Set once it is imported.
+    asynchronous: bool = False
     left: str | None = None  # The workspace as the task left it, as JSON; what follows may change it.
     via: calls.Via | None = None
 
@@ -105,7 +107,8 @@ class Executor:
     """Runs attempts for one worker, on the connections of the calling thread.
 
     `keeps` tells of a job whether its next task should stay on this worker;
-    it is asked only by tasks that record within their own transaction.
+    it is asked only by tasks that record within their own transaction. `starts_clean` says that
+    no transaction is ever open when a task begins, so that nobody needs to look.
     """
 
     def __init__(self, using: str, worker: str) -> None:
@@ -114,6 +117,7 @@ class Executor:
         self.keeps: Callable[[Job], bool] = lambda job: False
         self.watching: Callable[[Any], AbstractContextManager[None]] = nullcontext
         self.store = get_store(using)
+        self.starts_clean = False
         self._locks_what_it_reads = connections[using].vendor == "sqlite"
 
     def run(self, job: Job) -> Attempt:
@@ -124,9 +128,9 @@ class Executor:
         try:
             step = self._find(job)
             if job.call is None:
-                step.function = imported(job)
+                step.function, step.asynchronous = imported(job)
             else:
-                step.function, step.via = called(job)
+                step.function, step.asynchronous, step.via = called(job)
         except BadSignature as error:
             return _refused(job, error, began)
         except TaskUnavailable as error:
@@ -278,20 +282,19 @@ class Executor:
 
     def _call(self, job: Job, step: _Step, atomic: bool = False) -> tuple[Outcome, BaseException | None]:
         """Call the pre-task hook and the task; return the outcome, and the error if it failed."""
-        before = depths()
+        before = {} if self.starts_clean and not atomic else depths()
         # In an atomic task a statement that failed must keep everything from being committed.
-        undone = nullcontext() if atomic or not any(before.values()) else statement_errors_undone(before)
+        undone = _NOTHING if atomic or not any(before.values()) else statement_errors_undone(before)
+        limited = not step.asynchronous and step.task.timeout_seconds is not None
         try:
-            asynchronous = inspect.iscoroutinefunction(step.function)
-            limited = not asynchronous and step.task.timeout_seconds is not None
-            with undone, time_limit(step.task) if limited else nullcontext():
+            with undone, time_limit(step.task) if limited else _NOTHING:
                 if step.workflow.pre_task_hook:
                     run_to_its_end(import_string(step.workflow.pre_task_hook), job)
                 if signals.pre_execute.receivers:
                     given = {"func": _function_told(job, step), "task": results.described(job)}
                     signals.pre_execute.send(sender=signals.SENDER, **given)
                 function = step.function
-                if asynchronous:
+                if step.asynchronous:
                     function = partial(async_to_sync(run_coroutine), step.task, function)
                 returned = run_to_its_end(function, job)
             refuse_open_transactions(before)
@@ -360,8 +363,9 @@ class Executor:
             ended = {"result": calls.value_of(job) if text is None else text, "success": text is None}
             task = results.described(job, stopped=timezone.now(), **ended)
             function = _function_told(job, step)
-            signals.post_execute_in_worker.send_robust(sender=signals.SENDER, func=function, task=task)
-            signals.post_execute.send_robust(sender=signals.SENDER, task=task)
+            for name, given in (("post_execute_in_worker", {"func": function}), ("post_execute", {})):
+                send = partial(getattr(signals, name).send_robust, signals.SENDER, task=task, **given)
+                hooks_failed += self._tell(f"signal={name}", job, send)
         run = Run(
             task=job.next_task,
             position=position,

@@ -16,9 +16,15 @@ from django_dbq.exceptions import TaskUnavailable, WorkspaceError
 from django_dbq.models import Job
 from django_dbq.worker.errors import leave_to_the_person, line_of
 
+# By path, the function last found there and whether it is `async def`: to look is a tenth of a quick task.
+_functions: dict[str, tuple[Callable[[Job], Any], bool]] = {}
 
-def imported(job: Job) -> Callable[[Job], Any]:
-    """Return the function of the job's present task. Raises TaskUnavailable when there is none."""
+
+def imported(job: Job) -> tuple[Callable[[Job], Any], bool]:
+    """Return the function of the job's present task, and whether it is `async def`.
+
+    Raises TaskUnavailable when there is none.
+    """
     try:
         function: Callable[[Job], Any] = import_string(job.next_task)
     except BaseException as error:  # A module may even exit.
@@ -28,11 +34,16 @@ def imported(job: Job) -> Callable[[Job], Any]:
         ) from error
     if not callable(function):
         raise TaskUnavailable(f"the task {job.next_task!r} of job {job.name!r} is not callable")
-    return function
+    known = _functions.get(job.next_task)
+    if known is None or known[0] is not function:
+        known = _functions[job.next_task] = function, inspect.iscoroutinefunction(function)
+    return known
 
 
-def called(job: Job) -> tuple[Callable[[Job], Any], calls.Via | None]:
-    """Return a task that calls the function of a signed call and keeps what it returns."""
+def called(job: Job) -> tuple[Callable[[Job], Any], bool, calls.Via | None]:
+    """Return a task that calls the function of a signed call and keeps what it returns; whether it is
+    `async def`; and what stands before the function, if anything does.
+    """
     try:
         function = calls.resolve(job.next_task)
     except BaseException as error:
@@ -58,7 +69,8 @@ def called(job: Job) -> tuple[Callable[[Job], Any], calls.Via | None]:
     async def call_async(job: Job) -> Any:
         return _kept(job, await function(*args, **kwargs), given.typed)
 
-    return call_async if inspect.iscoroutinefunction(function) else call, via
+    asynchronous = inspect.iscoroutinefunction(function)
+    return call_async if asynchronous else call, asynchronous, via
 
 
 def _kept(job: Job, returned: Any, typed: bool) -> Any:

@@ -208,11 +208,12 @@ class Keeper(threading.Thread):
             return
         for attempt in finished:
             self.pace.observe(attempt.job.name, attempt.seconds)
-        # Of a job that was lost and came back, the earlier attempt may end beside the later one.
-        latest = {attempt.job.id: attempt for attempt in sorted(finished, key=lambda each: each.job.claim)}
-        if len(latest) < len(finished):
+        if len({attempt.job.id for attempt in finished}) < len(finished):
+            # Of a job that was lost and came back, the earlier attempt has ended beside the later one.
+            claims = sorted((attempt.job.claim, attempt.job.id) for attempt in finished)
+            latest = {pk: claim for claim, pk in claims}
             for attempt in finished:
-                if attempt.recorded is None and attempt.job.claim < latest[attempt.job.id].job.claim:
+                if attempt.recorded is None and attempt.job.claim < latest[attempt.job.id]:
                     attempt.recorded = False
         todo = [attempt for attempt in finished if attempt.recorded is None]
         for attempt in todo:

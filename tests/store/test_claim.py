@@ -61,6 +61,35 @@ def test_a_claim_returns_the_job_as_its_row_now_is(store):
     assert job._state.db == store.using and not job._state.adding
 
 
+@pytest.mark.parametrize("queue_names", [["default"], ["other", "default"]])
+def test_of_many_each_is_returned_as_its_row_now_is_whether_it_began_before_or_not(store, queue_names):
+    make_jobs(store, 2)
+    make_job(store, started=NOW)
+    make_job(store, started=NOW + seconds(1))
+    jobs = claim(store, *queue_names)
+    assert len(jobs) == 4
+    for job in jobs:
+        row = columns(store, job)
+        assert {name: job.__dict__[name] for name in row} == {**row, "plan": job.plan}
+    assert len({job.started for job in jobs}) == 3 and len({job.modified for job in jobs}) == 1
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("store", ["default"], indirect=True)
+def test_what_a_trigger_keeps_from_being_claimed_does_not_keep_the_others(store):
+    kept, *others = make_jobs(store, 3)
+    with connections[store.using].cursor() as cursor:
+        cursor.execute("CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+        cursor.execute(
+            "CREATE TRIGGER keep BEFORE UPDATE ON django_dbq_job FOR EACH ROW"
+            f" WHEN (OLD.id = '{kept.id}') EXECUTE FUNCTION keep()"
+        )
+    before = clock(store)
+    jobs = claim(store)
+    assert ids(jobs) == ids(others)
+    assert all(before <= job.modified == job.started <= clock(store) for job in jobs)
+
+
 @pytest.mark.parametrize("state", ["NEW", "READY"])
 def test_a_claim_tells_what_the_job_was_before(store, state):
     make_job(store, state=state)

@@ -58,8 +58,11 @@ def explain(verb, values):
     return json.dumps(plan), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], plan["Actual Rows"]
 
 
-def claim_values(limit, *queue_names):
-    return {"queue_names": [*queue_names], "worker": "one", "limit": limit, "lease": 30, "now": None}
+def explain_claim(limit, *queue_names):
+    values = {"worker": "one", "limit": limit, "lease": 30, "now": None}
+    if len(queue_names) == 1:
+        return explain("claim_one", {**values, "queue_name": queue_names[0]})
+    return explain("claim", {**values, "queue_names": [*queue_names]})
 
 
 def assert_plans():
@@ -70,12 +73,12 @@ def assert_plans():
         (100, "default"),
         (100, "default", "other", "none"),
     ):
-        plan, buffers, rows = explain("claim", claim_values(limit, *queue_names))
+        plan, buffers, rows = explain_claim(limit, *queue_names)
         assert rows == limit
         assert '"dbq_job_claim"' in plan and "Seq Scan" not in plan
         assert buffers / limit < BUFFERS_MAX, (limit, queue_names, buffers / limit)
 
-    plan, buffers, rows = explain("claim", claim_values(100, "none"))
+    plan, buffers, rows = explain_claim(100, "none")
     assert (rows, '"dbq_job_claim"' in plan) == (0, True)
     assert buffers < BUFFERS_MAX
 

@@ -12,7 +12,9 @@ from django.db import connections
 from django_dbq import Job, TaskTimeout
 from django_dbq.engine.workflow import Task
 from django_dbq.store import get_store
+from django_dbq.worker.functions import imported
 from django_dbq.worker.limits import time_limit
+from tests import workflows
 from tests.conftest import wait_until
 from tests.worker.conftest import ASLEEP, children
 
@@ -25,6 +27,13 @@ def error(job):
 
 
 # Time limits.
+
+
+def test_whether_a_task_is_async_is_looked_at_again_once_it_is_another_function(monkeypatch):
+    job = Job(name="nothing", next_task="tests.workflows.nothing")
+    assert imported(job) == (workflows.nothing, False)
+    monkeypatch.setattr(workflows, "nothing", workflows.asynchronous)
+    assert imported(job) == (workflows.asynchronous, True)
 
 
 def test_a_task_that_takes_too_long_fails_and_is_tried_again_by_its_policy(one_bench):

@@ -5,12 +5,12 @@
 -- each kind. Workspaces, results and changes are the text of their JSON; who asks knows jobs by their place.
 -- Rows are locked by id: in this order every verb that waits for a row locks many, so that none waits in a circle.
 WITH transition AS MATERIALIZED (
-    SELECT own.place, own.id, own.claim, own.age, own.seconds, own.workspace, own.result, own.changes, kind.*,
+    SELECT own.place, own.id, own.claim, own.age, own.length, own.workspace, own.result, own.changes, kind.*,
            %(worker)s::text AS worker, COALESCE(%(now)s::timestamptz, statement_timestamp()) AS at
     FROM unnest(
-        %(ids)s::uuid[], %(claims)s::bigint[], %(numbers)s::integer[], %(ages)s::float8[], %(seconds)s::float8[],
+        %(ids)s::uuid[], %(claims)s::bigint[], %(numbers)s::integer[], %(ages)s::bigint[], %(lengths)s::bigint[],
         %(workspaces)s::text[], %(results)s::text[], %(changes)s::text[]
-    ) WITH ORDINALITY AS own (id, claim, number, age, seconds, workspace, result, changes, place)
+    ) WITH ORDINALITY AS own (id, claim, number, age, length, workspace, result, changes, place)
     JOIN json_to_recordset(%(kinds)s::json) AS kind (
         number integer, state text, next_task text, position integer, attempt integer, lost_attempts integer,
         priority integer, delay float8, error text, hold boolean, finished boolean,
@@ -57,7 +57,7 @@ history AS (
         job_id, claim, task, position, attempt, worker, started, finished, outcome, error, changes
     )
     SELECT id, claim, task, run_position, run_attempt, %(worker)s,
-           at - age * interval '1 second', at - (age - seconds) * interval '1 second',
+           at - age * interval '1 microsecond', at - (age - length) * interval '1 microsecond',
            outcome, run_error, changes::jsonb
     FROM transition
     WHERE task IS NOT NULL AND place IN (SELECT place FROM moved)

@@ -37,4 +37,4 @@ SET state = CASE
     modified = expired.at
 FROM expired
 WHERE job.id = expired.id
-RETURNING job.*, 'READY' AS prior_state
+RETURNING job.*, job.id::text AS id, 'READY' AS prior_state
