@@ -1,4 +1,4 @@
-"""pgbench with the statements of django_dbq that claim and record: the limit of the database itself."""
+"""pgbench with the statements of django_dbq that claim and record: the database alone, at this size of batch."""
 
 from __future__ import annotations
 
