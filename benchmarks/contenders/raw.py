@@ -1,4 +1,4 @@
-"""pgbench with the statements of django_dbq that claim and record: the database alone, at this size of batch."""
+"""pgbench with the statements of django_dbq that claim and record: the database alone, in batches."""
 
 from __future__ import annotations
 
