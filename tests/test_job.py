@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import importlib
+import pickle
 import uuid
 from decimal import Decimal
 
@@ -17,6 +19,7 @@ import django_dbq
 from django_dbq import Job, SettingsError, TaskRun, UnknownJob, WorkspaceError, tasks
 from django_dbq.exceptions import DBQError
 from django_dbq.models import uuid7
+from django_dbq.models.ids import read_uuid
 from django_dbq.testing import run_jobs
 from tests.models import Row
 
@@ -378,6 +381,13 @@ def test_ids_grow_with_time_and_are_version_7():
     ids = [uuid7() for _ in range(10_000)]
     assert ids == sorted(set(ids))
     assert {(number.version, number.variant) for number in ids} == {(7, uuid.RFC_4122)}
+
+
+def test_an_id_that_is_read_is_the_id_that_was_written():
+    for written in (uuid7(), uuid.uuid4(), uuid.UUID(int=0)):
+        read = read_uuid(str(written))
+        assert (read, hash(read), repr(read)) == (written, hash(written), repr(written))
+        assert pickle.loads(pickle.dumps(read)) == copy.deepcopy(read) == written
 
 
 def test_an_id_tells_its_time():

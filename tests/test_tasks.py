@@ -1039,6 +1039,14 @@ def test_a_transaction_left_open_fails_the_attempt_and_is_rolled_back(create, ta
 
 
 @by_a_worker
+@pytest.mark.parametrize("task", [leave_a_block_open, leave_autocommit_off, begin_by_hand, leave_it_broken])
+def test_a_transaction_left_open_is_seen_after_a_task_that_used_no_database(create, task):
+    create(nothing, name="without")
+    job = create(task)
+    assert done(job).state == "FAILED" and "left a transaction open" in job.error
+
+
+@by_a_worker
 def test_a_block_left_open_in_an_atomic_task_fails_the_attempt_and_is_rolled_back(create):
     job = create(leave_a_block_open, atomic=True)
     good = create(write, name="good_too")

@@ -172,50 +172,55 @@ def decide(
     `chance` a random number in [0, 1) for its jitter.
     """
 
-    def to(state: State, attempt: int = job.attempt, **others: Any) -> Transition:
-        place = (job.next_task, job.position, attempt, job.lost_attempts)
-        return Transition(job.id, job.claim, state, *place, outcome.kind, **others)
-
-    def begin(index: int) -> Transition:
-        return Transition(job.id, job.claim, State.READY, plan[index], index, 0, 0, outcome.kind)
-
+    # The two that end nearly every task come first: a quick one is noticed by what is built here.
+    if isinstance(outcome, (Done, Finished)):
+        if isinstance(outcome, Done) and job.position + 1 < len(plan):
+            return _begin(job, outcome, plan, job.position + 1)
+        place = ("", job.position, job.attempt, job.lost_attempts)
+        return Transition(job.id, job.claim, State.COMPLETE, *place, outcome.kind)
     match outcome:
-        case Done() if job.position + 1 < len(plan):
-            return begin(job.position + 1)
-        case Done() | Finished():
-            place = ("", job.position, job.attempt, job.lost_attempts)
-            return Transition(job.id, job.claim, State.COMPLETE, *place, outcome.kind)
         case WentTo(task):
             index = locate(plan, job.position + 1, task)
             if index is None:
-                return to(
-                    State.FAILED,
-                    error=f"GoTo({task!r}): this job's tasks are {', '.join(plan)}",
-                )
-            return begin(index)
+                fault = f"GoTo({task!r}): this job's tasks are {', '.join(plan)}"
+                return _stay(job, outcome, State.FAILED, error=fault)
+            return _begin(job, outcome, plan, index)
         case Snoozed(delay_seconds):
-            return to(State.READY, attempt=job.attempt - 1, delay_seconds=delay_seconds)
+            return _again(job, outcome, State.READY, delay_seconds=delay_seconds)
         case Failed(error, may_retry, wanted):
             delay = retry.delay(job.attempt - job.lost_attempts, chance)
             if delay is None or not may_retry:
-                return to(State.FAILED, error=error)
-            return to(
-                State.READY,
+                return _stay(job, outcome, State.FAILED, error=error)
+            return _stay(
+                *(job, outcome, State.READY),
                 error=error,
                 delay_seconds=delay if wanted is None else wanted,
                 priority=_stepped(job.priority, retry.priority_step),
             )
         case Lost(error):
-            return to(State.FAILED, error=error)
+            return _stay(job, outcome, State.FAILED, error=error)
         case Parked(error, delay_seconds):
-            return to(
-                State(job.prior_state),
-                attempt=job.attempt - 1,
-                error=error,
-                delay_seconds=delay_seconds,
-            )
+            return _again(job, outcome, State(job.prior_state), error=error, delay_seconds=delay_seconds)
         case GivenBack():
-            return to(State(job.prior_state), attempt=job.attempt - 1)
+            return _again(job, outcome, State(job.prior_state))
+
+
+def _begin(job: JobView, outcome: Outcome, plan: Sequence[str], index: int) -> Transition:
+    """Return the step to the first attempt of another task."""
+    return Transition(job.id, job.claim, State.READY, plan[index], index, 0, 0, outcome.kind)
+
+
+def _stay(job: JobView, outcome: Outcome, state: State, **others: Any) -> Transition:
+    """Return the step to a state at the present task, whose attempt counts."""
+    place = (job.next_task, job.position, job.attempt, job.lost_attempts)
+    return Transition(job.id, job.claim, state, *place, outcome.kind, **others)
+
+
+def _again(job: JobView, outcome: Outcome, state: State, **others: Any) -> Transition:
+    """Return the step to a state at the present task, as if this attempt had not been."""
+    transition = _stay(job, outcome, state, **others)
+    transition.attempt -= 1
+    return transition
 
 
 def _stepped(priority: int, step: int) -> int | None:

@@ -11,6 +11,14 @@ _uuid7_lock = threading.Lock()
 _uuid7_last = 0
 
 
+def read_uuid(text: str) -> uuid.UUID:
+    """Return the UUID that a database has written, as UUID(text) does in twice the time."""
+    found = uuid.UUID.__new__(uuid.UUID)
+    object.__setattr__(found, "int", int(text.replace("-", ""), 16))
+    object.__setattr__(found, "is_safe", uuid.SafeUUID.unknown)
+    return found
+
+
 def uuid7() -> uuid.UUID:
     """Return a time-ordered UUID (RFC 9562, version 7), growing within this process."""
     global _uuid7_last

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any, ClassVar
-from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
@@ -26,7 +25,7 @@ from django_dbq import calls, conf, signals
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, UNBEGUN_STATES, State
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
 from django_dbq.exceptions import DBQError, GroupError
-from django_dbq.models.ids import uuid7
+from django_dbq.models.ids import read_uuid, uuid7
 from django_dbq.models.queryset import JobManager, announce, lock_jobs, taken_in
 from django_dbq.models.workspace import decode_workspace, encode_workspace
 
@@ -190,12 +189,13 @@ class Job(models.Model):
         `settled` holds what is the same for all, `unsent` what None stands for in a row.
         """
         heard = cls._creation_is_heard()
-        whole = {**dict.fromkeys(("_state", "_row", "recorded_workspace", *names)), **settled}
+        whole = {**dict.fromkeys(("_state", "_row", "_urgency", "recorded_workspace", *names)), **settled}
         jobs = []
         for row in rows:
             values = whole.copy()  # With room for all that follows.
             values.update(zip(names, row, strict=True))
-            values["id"] = UUID(int=int(values["id"].replace("-", ""), 16))  # Half the time of UUID(text).
+            pk = values["id"] = read_uuid(values["id"])
+            values["_urgency"] = (-values["priority"], values["run_after"] or values["created"], pk.int)
             values["plan"] = _plan(values["plan"])
             if values["result"] is not None:
                 values["result"] = json.loads(values["result"])

@@ -25,7 +25,8 @@ class Backlog:
 
     def put(self, jobs: Iterable[Job]) -> None:
         with self._lock:
-            self._jobs += [(_urgency(job), job) for job in jobs]
+            # Last of all what may have killed a worker: by then the others are recorded.
+            self._jobs += [((job.lost_attempts > 0, job._urgency, job.claim), job) for job in jobs]
             self._jobs.sort(key=itemgetter(0), reverse=True)
             self._ready.notify(len(self._jobs))
 
@@ -59,8 +60,3 @@ class Backlog:
             self._closed = True
             self._ready.notify_all()
         return self.empty()
-
-
-def _urgency(job: Job) -> tuple[Any, ...]:
-    # Last of all what may have killed a worker: by then the others are recorded.
-    return (job.lost_attempts > 0, job._urgency, job.claim)

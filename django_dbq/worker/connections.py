@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.db import Error, connections
+from django.db.backends.signals import connection_created
 
 from django_dbq.exceptions import TransactionLeftOpen
 from django_dbq.store.drivers import GONE, IDLE, IN_ERROR
@@ -15,6 +16,20 @@ from django_dbq.store.drivers import GONE, IDLE, IN_ERROR
 Depths = dict[Any, int]  # How deep each connection of a thread is in atomic blocks.
 
 _seen = threading.local()  # Its attributes are the aliases that this thread has connections for.
+
+
+class _Thread(threading.local):
+    may_be_open = True  # One of its connections. Most quick tasks open none, and to look takes longer.
+
+
+_thread = _Thread()
+
+
+def _opened(**kwargs: Any) -> None:
+    _thread.may_be_open = True
+
+
+connection_created.connect(_opened, dispatch_uid="django_dbq.worker.connections")
 
 
 def _present() -> list[Any]:
@@ -31,7 +46,10 @@ def depths() -> Depths:
 
 
 def refuse_open_transactions(before: Depths) -> None:
-    for connection in _present():
+    if not _thread.may_be_open:
+        return
+    present = _present()
+    for connection in present:
         if connection.connection is None:
             continue
         depth = before.get(connection, 0)
@@ -47,6 +65,7 @@ def refuse_open_transactions(before: Depths) -> None:
                 f"a statement failed in the transaction on database {connection.alias!r}, which"
                 " cannot be committed any more; a nested transaction.atomic() would have kept it whole"
             )
+    _thread.may_be_open = any(connection.connection is not None for connection in present)
 
 
 def drop_open_transactions(before: Depths) -> None:

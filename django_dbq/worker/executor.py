@@ -123,7 +123,7 @@ class Executor:
     def run(self, job: Job) -> Attempt:
         """Run the job's next task once. Whatever the task does, an attempt comes back."""
         began = time.monotonic()
-        if not self._still_held(job):
+        if began > job.trusted_until and not self._still_held(job):
             return _dropped(job, 0.0)
         try:
             step = self._find(job)
@@ -163,7 +163,7 @@ class Executor:
 
     def fail_lost(self, job: Job) -> Attempt:
         """Fail a job whose workers died too often, with its failure hook."""
-        if not self._still_held(job):
+        if time.monotonic() > job.trusted_until and not self._still_held(job):
             return _dropped(job, 0.0)  # Another worker fails it.
         error = WorkerLost(
             f"{job.lost_attempts} workers were lost while they ran {job.next_task};"
@@ -343,8 +343,9 @@ class Executor:
         self, job: Job, step: _Step, outcome: Outcome, error: BaseException | None, began: float
     ) -> Attempt:
         """Decide what the outcome means, run the hooks that follow, and write down the result."""
-        seconds = time.monotonic() - began
-        if isinstance(error, LeaseLost) or not self._still_held(job):
+        now = time.monotonic()
+        seconds = now - began
+        if isinstance(error, LeaseLost) or (now > job.trusted_until and not self._still_held(job)):
             # Another worker has the job: nothing of this attempt counts, and no hook runs.
             return _dropped(job, seconds, error)
         position, attempt_number = job.position, job.attempt
@@ -391,9 +392,7 @@ class Executor:
         return Attempt(job, transition, seconds, error, unwanted=unwanted)
 
     def _still_held(self, job: Job) -> bool:
-        """Tell whether the claim stands, asking the database only when the lease may have run out."""
-        if time.monotonic() <= job.trusted_until:
-            return True
+        """Ask the database whether the claim stands: the lease may have run out."""
         lease_seconds = conf.options().LEASE_SECONDS
         try:
             with self.watching(connections[self.using]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,9 @@ from django_dbq.exceptions import TaskUnavailable, WorkspaceError
 from django_dbq.models import Job
 from django_dbq.worker.errors import leave_to_the_person, line_of
 
-# By path, the function last found there and whether it is `async def`: to look is a tenth of a quick task.
-_functions: dict[str, tuple[Callable[[Job], Any], bool]] = {}
+# By path, the function last found there, whether it is `async def`, and where it stands: its module's name
+# and its own. To import and to look at it is a tenth of a quick task.
+_functions: dict[str, tuple[Callable[[Job], Any], bool, str, str]] = {}
 
 
 def imported(job: Job) -> tuple[Callable[[Job], Any], bool]:
@@ -25,19 +27,24 @@ def imported(job: Job) -> tuple[Callable[[Job], Any], bool]:
 
     Raises TaskUnavailable when there is none.
     """
+    path = job.next_task
+    if path in _functions:
+        function, asynchronous, module, name = _functions[path]
+        if getattr(sys.modules.get(module), name, None) is function:
+            return function, asynchronous
     try:
-        function: Callable[[Job], Any] = import_string(job.next_task)
+        function = import_string(path)
     except BaseException as error:  # A module may even exit.
         leave_to_the_person(error)
         raise TaskUnavailable(
-            f"the task {job.next_task!r} of job {job.name!r} does not import: {line_of(error)}"
+            f"the task {path!r} of job {job.name!r} does not import: {line_of(error)}"
         ) from error
     if not callable(function):
-        raise TaskUnavailable(f"the task {job.next_task!r} of job {job.name!r} is not callable")
-    known = _functions.get(job.next_task)
-    if known is None or known[0] is not function:
-        known = _functions[job.next_task] = function, inspect.iscoroutinefunction(function)
-    return known
+        raise TaskUnavailable(f"the task {path!r} of job {job.name!r} is not callable")
+    module, _, name = path.rpartition(".")
+    asynchronous = inspect.iscoroutinefunction(function)
+    _functions[path] = function, asynchronous, module, name
+    return function, asynchronous
 
 
 def called(job: Job) -> tuple[Callable[[Job], Any], bool, calls.Via | None]:

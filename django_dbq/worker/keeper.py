@@ -208,7 +208,7 @@ class Keeper(threading.Thread):
             return
         for attempt in finished:
             self.pace.observe(attempt.job.name, attempt.seconds)
-        if len({attempt.job.id for attempt in finished}) < len(finished):
+        if len({attempt.job.id.int for attempt in finished}) < len(finished):  # UUIDs are hashed in Python.
             # Of a job that was lost and came back, the earlier attempt has ended beside the later one.
             claims = sorted((attempt.job.claim, attempt.job.id) for attempt in finished)
             latest = {pk: claim for claim, pk in claims}
@@ -274,9 +274,9 @@ class Keeper(threading.Thread):
 
     def _let_go(self, job: Job) -> None:
         """Hold a job no more, unless it has come back under a later claim."""
-        held = self._held.get(job.id)
-        if held is not None and held.claim == job.claim:
-            del self._held[job.id]
+        held = self._held.pop(job.id, None)
+        if held is not None and held.claim != job.claim:
+            self._held[job.id] = held
 
     def _settle_doubt(self, attempt: Attempt, unsure: Transition) -> None:
         """Take a commit whose answer was lost for what it was, where it stands in the history."""

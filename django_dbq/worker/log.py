@@ -14,6 +14,9 @@ logger = logging.getLogger("django_dbq.worker")
 def log_attempt(attempt: Attempt) -> None:
     """Log what became of an attempt, once its record has been tried."""
     job, transition = attempt.job, attempt.transition
+    went_well = attempt.recorded and attempt.error is None and transition.error is None
+    if went_well and not logger.isEnabledFor(logging.INFO):
+        return
     level, event = _event(attempt)
     if not logger.isEnabledFor(level):
         return

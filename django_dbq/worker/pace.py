@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 WEIGHT = 0.1  # Of the newest sample in the moving average.
+GROWTH_MAX = 8  # Of a claim over the one before: few samples may mislead.
 CLAIM_BYTES = 4_000_000  # Of the workspaces that one claim should bring: all are in memory at once.
 
 
 class Pace:
     """Moving averages of task seconds by job name, and the claim size that follows.
 
-    A claim starts at one job and doubles while what was claimed stays within
-    `target_seconds` of expected work; a job name never seen counts as slow.
+    A claim starts at one job and grows up to eightfold, as far as what was claimed says that
+    `target_seconds` of work are not passed; a job name never seen counts as slow.
     """
 
     def __init__(self, target_seconds: float, backlog_max: int, slots: int) -> None:
@@ -42,7 +43,8 @@ class Pace:
         if expected >= self.target_seconds:
             self._limit = max(self.slots, int(len(names) * self.target_seconds / expected))
         elif len(names) >= asked:
-            self._limit = min(self.backlog_max, max(self._limit, asked) * 2)
+            growth = min(GROWTH_MAX, self.target_seconds / expected) if expected else GROWTH_MAX
+            self._limit = min(self.backlog_max, max(self._limit, int(asked * growth)))
         if workspace_bytes:
             self._limit = min(self._limit, max(self.slots, len(names) * CLAIM_BYTES // workspace_bytes))
 

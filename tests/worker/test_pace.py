@@ -6,7 +6,7 @@ import pytest
 
 from django_dbq.worker.pace import CLAIM_BYTES, Pace
 
-QUICK, SLOW = 0.0001, 10.0
+QUICK, SLOW = 0.00001, 10.0
 
 
 def pace(slots=1, backlog_max=500):
@@ -30,17 +30,28 @@ def test_the_first_claim_is_a_job_for_each_thread(slots):
     assert pace(slots).limit(backlog=1, idle=1) == 0
 
 
-def test_quick_jobs_double_the_claim_up_to_the_most_allowed():
-    assert after(pace(), 1) == 2
-    assert after(pace(), 1, 2, 4) == 8
-    assert after(pace(), 1, 2, 4, 8, 16, 32, 64, 128, 256) == 500
+def test_quick_jobs_make_the_next_claim_eight_times_as_large_up_to_the_most_allowed():
+    assert after(pace(), 1) == 8
+    assert after(pace(), 1, 8) == 64
+    assert after(pace(), 1, 8, 64) == 500
+    assert after(pace(slots=4), 4) == 32
+
+
+def test_a_claim_grows_no_further_than_to_the_work_of_its_seconds():
+    assert after(pace(), 1, seconds=0.01) == 5
+    assert after(pace(), 1, 5, seconds=0.009) == 5
+    assert after(pace(), 1, seconds=0.026) == 1
+
+
+def test_tasks_that_take_no_time_that_could_be_measured_are_quick():
+    assert after(pace(), 1, seconds=0.0) == 8
 
 
 def test_a_claim_that_was_not_filled_does_not_grow():
     one = pace()
     after(one, 1, 2)
-    one.claimed(["job"] * 3, 4, 6)
-    assert one.limit(backlog=0, idle=1) == 4
+    one.claimed(["job"] * 3, 16, 6)
+    assert one.limit(backlog=0, idle=1) == 16
 
 
 def test_a_job_never_seen_counts_as_slow():

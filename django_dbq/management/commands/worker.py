@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -70,6 +71,10 @@ class Command(BaseCommand):
         if options["dry_run"]:
             return
         log_to_stderr()
+        # What the project has loaded lives as long as this process: no collection is to look through it,
+        # nor write to its pages, which forked workers share as long as nobody does.
+        gc.collect()
+        gc.freeze()
         if options["reload"]:
             self._run_reloading(settings)
         elif options["processes"] > 1:
