@@ -57,6 +57,14 @@ class News:
     expired: bool = True
 
 
+@dataclass(slots=True)
+class Batch:
+    """Jobs that were claimed, whose rows nobody has read yet: `read` does, once, in any thread."""
+
+    size: int
+    read: Callable[[], list[Job]]
+
+
 def in_order(jobs: Iterable[Job]) -> list[Job]:
     """Return jobs as claims are answered, the most urgent first."""
     return sorted(jobs, key=attrgetter("_urgency"))
@@ -95,6 +103,13 @@ class Store(Pruning, Groups, Schedules):
         now: datetime.datetime | None = None,
     ) -> list[Job]:
         """Take up to `limit` due jobs for `worker`, in claim order, and count an attempt of each."""
+
+    def claim_unread(
+        self, queue_names: Sequence[str], *, worker: str, limit: int, lease_seconds: float
+    ) -> Batch:
+        """Do what `claim` does; what it brings can be read later, in another thread."""
+        jobs = self.claim(queue_names, worker=worker, limit=limit, lease_seconds=lease_seconds)
+        return Batch(len(jobs), lambda: jobs)
 
     @abstractmethod
     def claim_by_id(

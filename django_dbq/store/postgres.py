@@ -161,6 +161,21 @@ class PostgresStore(base.Store):
         lease_seconds: float,
         now: datetime.datetime | None = None,
     ) -> list[Job]:
+        return self._claim(queue_names, worker, limit, lease_seconds, now).read()
+
+    def claim_unread(
+        self, queue_names: Sequence[str], *, worker: str, limit: int, lease_seconds: float
+    ) -> base.Batch:
+        return self._claim(queue_names, worker, limit, lease_seconds, None)
+
+    def _claim(
+        self,
+        queue_names: Sequence[str],
+        worker: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime.datetime | None,
+    ) -> base.Batch:
         values = {"worker": worker, "limit": limit, "lease": lease_seconds, "now": now}
         names = list(dict.fromkeys(queue_names))
         if len(names) == 1:
@@ -172,7 +187,7 @@ class PostgresStore(base.Store):
     ) -> list[Job]:
         values = {"ids": list(job_ids), "only_due": only_due, "now": None}
         values |= {"worker": worker, "lease": lease_seconds}
-        return self._claimed("claim_by_id", values)
+        return self._claimed("claim_by_id", values).read()
 
     def record(
         self,
@@ -306,18 +321,22 @@ class PostgresStore(base.Store):
             rows: list[Any] = cursor.fetchall()
             return rows
 
-    def _claimed(self, verb: str, values: dict[str, Any]) -> list[Job]:
+    def _claimed(self, verb: str, values: dict[str, Any]) -> base.Batch:
         names, rows = self._table(verb, values)
         if not rows:
-            return []
+            return base.Batch(0, list)
         moment = names.index("modified")
         # A trigger of somebody's may have kept the first row, which has it, from being taken.
         at = next((row[moment] for row in rows if row[moment] is not None), None) or self.clock()
         lease_until = at + datetime.timedelta(seconds=values["lease"])
         settled = {**_CLAIMED, "claimed_by": values["worker"], "lease_until": lease_until}
         unsent = {"modified": at, "started": at}
-        # The planner may join the claimed rows in any order.
-        return base.in_order(Job.from_rows(self.using, names, rows, settled, unsent))
+
+        def read() -> list[Job]:
+            # The planner may join the claimed rows in any order.
+            return base.in_order(Job.from_rows(self.using, names, rows, settled, unsent))
+
+        return base.Batch(len(rows), read)
 
     def _table(self, verb: str, values: dict[str, Any]) -> tuple[list[str], list[Any]]:
         """Run a statement; return the names of its columns, and its rows."""

@@ -25,8 +25,8 @@ from django_dbq.engine.lifecycle import Run, Snoozed, State, Transition
 from django_dbq.models import Job, WorkerProcess
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
-from django_dbq.store.base import AWAITED_SECONDS
-from django_dbq.worker.backlog import Backlog
+from django_dbq.store.base import AWAITED_SECONDS, Batch
+from django_dbq.worker.backlog import Backlog, suspected
 from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.log import log_attempt
 from django_dbq.worker.pace import Pace
@@ -79,7 +79,7 @@ class Keeper(threading.Thread):
         self._session = Session(
             settings.using, options.LEASE_SECONDS, options.DATABASE_RETRY_SECONDS, self._watchdog
         )
-        self._session.needed = lambda: bool(self._held)
+        self._session.needed = lambda: self._holds
         self.code = 0  # What this process is to exit with.
         self.failure: Attempt | None = None  # The one that stopped it.
         self.parent: int | None = None  # The supervisor's process id.
@@ -91,7 +91,8 @@ class Keeper(threading.Thread):
         self._lease_seconds = options.LEASE_SECONDS
         # A little less than the lease, for clocks that run at different speeds.
         self._trust_seconds = 0.95 * options.LEASE_SECONDS
-        self._held: dict[Any, Job] = {}  # Everything claimed: in the backlog or running.
+        self._held: dict[Any, Job] = {}  # Everything claimed and taken in: in the backlog or running.
+        self._asked: int | None = None  # For so many jobs by a claim whose answer is not taken in yet.
         self._finished: list[Attempt] = []
         self._hungry = True  # A claim may find something.
         self._awaited: dict[str, float] = {}  # Jobs for whose end somebody waits, each until when.
@@ -136,7 +137,8 @@ class Keeper(threading.Thread):
     def _loop(self) -> None:
         while True:
             self._collect(self._patience())
-            self._record()
+            self._record()  # Meanwhile task threads read and begin what was claimed.
+            self._take_in()
             self._watch_time_limits()
             if time.monotonic() >= self._leave_at:
                 self._give_back_everything()
@@ -145,15 +147,15 @@ class Keeper(threading.Thread):
             if not self._stopping:
                 self._free_hostages()
                 self._keep_up()
+            self._extend()
             if not self._stopping:
                 self._claim()
                 if self._spent():
                     self._begin_stop()
-            if self._stopping and not self._held:
+            if self._stopping and not self._holds:
                 if self._process is not None:
                     self._session.run(lambda: self.store.leave(self.worker))
                 return
-            self._extend()
 
     def _patience(self) -> float:
         """Return how long to wait for news, in seconds."""
@@ -162,12 +164,12 @@ class Keeper(threading.Thread):
             times.append(time.monotonic() + TIME_LIMIT_CHECK_SECONDS)
         if not self._stopping:
             times += [self._upkeep.due_at, self._upkeep.wake_at]
-            if self.settings.rate_limit_seconds and self._hungry and not self._held:
+            if self.settings.rate_limit_seconds and self._hungry and not self._holds:
                 times.append(self._claim_at)
             if len(self.backlog):
                 times.append(time.monotonic() + HOSTAGE_SECONDS)
             ends = self.settings.burst or self._chosen is not None
-            if ends and not self._held and self._hungry:
+            if ends and not self._holds and self._hungry:
                 times = [self._claim_at]
         return max(0.0, min(times) - time.monotonic())
 
@@ -193,12 +195,18 @@ class Keeper(threading.Thread):
 
     def _spent(self) -> bool:
         """Tell whether this worker has done all it was started for."""
+        if self._holds:
+            return False
         limit = self.settings.max_jobs
-        if limit is not None and self._jobs_begun >= limit and not self._held:
+        if limit is not None and self._jobs_begun >= limit:
             return True
         if self._chosen is not None:
-            return not self._chosen and not self._held
-        return self.settings.burst and not self._held and not self._hungry and not self._upkeep.wake_owed
+            return not self._chosen
+        return self.settings.burst and not self._hungry and not self._upkeep.wake_owed
+
+    @property
+    def _holds(self) -> bool:
+        return bool(self._held) or self._asked is not None
 
     # Recording.
 
@@ -206,6 +214,8 @@ class Keeper(threading.Thread):
         finished, self._finished = self._finished, []
         if not finished:
             return
+        if self.backlog.is_read:
+            self._take_in()  # One of these may have been claimed with them.
         for attempt in finished:
             self.pace.observe(attempt.job.name, attempt.seconds)
         if len({attempt.job.id.int for attempt in finished}) < len(finished):  # UUIDs are hashed in Python.
@@ -351,45 +361,47 @@ class Keeper(threading.Thread):
         if limit <= 0:
             return
         sent = time.monotonic()
-        jobs = self._session.run(lambda: self._claimed(limit))
-        self._hungry = len(jobs) >= limit if self._chosen is None else bool(self._chosen)
-        sizes = [len(job.recorded_workspace or "") for job in jobs]
-        self.pace.claimed([job.name for job in jobs], limit, sum(sizes))
-        self._jobs_begun += len(jobs)
-        if self.settings.rate_limit_seconds and jobs:
+        batch = self._session.run(lambda: self._claimed(limit))
+        self._hungry = batch.size >= limit if self._chosen is None else bool(self._chosen)
+        self._jobs_begun += batch.size
+        if self.settings.rate_limit_seconds and batch.size:
             self._claim_at = time.monotonic() + self.settings.rate_limit_seconds
             self._hungry = True
-        self._hold(jobs, sent)
-        suspects = [job for job in jobs if job.lost_attempts]
-        if len(suspects) > 1:
-            # One at a time, so that the one that kills workers takes no other with it.
+        self.backlog.put_unread(batch, sent + self._trust_seconds)
+        self._asked = limit
+        if self.inbox.empty():
+            self._take_in()  # There is nothing else to do.
+
+    def _take_in(self) -> None:
+        """Hold what the last claim brought, and learn from it."""
+        if self._asked is None:
+            return
+        jobs, limit, self._asked = self.backlog.read(), self._asked, None
+        for job in jobs:
+            self._held[job.id] = job
+            self._timeouts = self._timeouts or job.call is not None
+        sizes = [len(job.recorded_workspace or "") for job in jobs]
+        self.pace.claimed([job.name for job in jobs], limit, sum(sizes))
+        if len(suspects := suspected(jobs)) > 1:
             self.pace.slow()
             self._hungry = True
-            self._give_back(self.backlog.discard({job.id for job in suspects[1:]}))
+            self._give_back(suspects[1:])
 
-    def _claimed(self, limit: int) -> list[Job]:
+    def _claimed(self, limit: int) -> Batch:
         lease = self._lease_seconds
         if self._chosen is None:
             names = self.settings.queue_names
             if self._upkeep.paused:
                 names = tuple(name for name in names if name not in self._upkeep.paused)
                 if not names:
-                    return []
-            return self.store.claim(names, worker=self.worker, limit=limit, lease_seconds=lease)
+                    return Batch(0, list)
+            return self.store.claim_unread(names, worker=self.worker, limit=limit, lease_seconds=lease)
         ids = list(islice(self._chosen, limit))
         # Another worker may have run one meanwhile, and put it off.
         jobs = self.store.claim_by_id(ids, worker=self.worker, lease_seconds=lease, only_due=True)
         for _ in ids:
             self._chosen.popleft()
-        return jobs
-
-    def _hold(self, jobs: list[Job], sent: float) -> None:
-        """Take jobs in, trusting their leases from the moment they were asked for."""
-        for job in jobs:
-            job.trusted_until = sent + self._trust_seconds
-            self._held[job.id] = job
-            self._timeouts = self._timeouts or job.call is not None
-        self.backlog.put(jobs)
+        return Batch(len(jobs), lambda: jobs)
 
     def _free_hostages(self) -> None:
         """Give back what waits behind tasks that have run for longer than a second."""
@@ -425,6 +437,7 @@ class Keeper(threading.Thread):
     def _begin_stop(self) -> None:
         if self._stopping:
             return
+        self._take_in()
         self._stopping = True
         if self.settings.grace_seconds is not None:
             self._leave_at = min(self._leave_at, time.monotonic() + self.settings.grace_seconds)
@@ -513,7 +526,10 @@ class Keeper(threading.Thread):
         if self._upkeep.paused and self._chosen is None:
             paused = {job.id for job in self._held.values() if job.queue_name in self._upkeep.paused}
             self._give_back(self.backlog.discard(paused))
-        self._hold(spent, sent)
+        for job in spent:
+            job.trusted_until = sent + self._trust_seconds
+            self._held[job.id] = job
+        self.backlog.put(spent)
 
     @property
     def jobs_begun(self) -> int:

@@ -9,7 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from django_dbq import Job
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Executor
-from django_dbq.worker.keeper import Keeper
+from django_dbq.worker.keeper import Keeper, Word
+from django_dbq.worker.pace import Pace
 from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.slot import Slot
 
@@ -47,3 +48,52 @@ def test_an_idle_round_is_a_few_statements_and_one_between_the_polls_is_none():
     keeper._upkeep.ended(1)
     keeper._upkeep.wake_at = 0.0
     assert len(a_round()) == 1  # One look at that group.
+
+
+@pytest.fixture
+def keeper():
+    """One that has claimed three jobs, has other news to look at first, and has not taken them in."""
+    executor = Executor("default", "host:1:abc")
+    keeper = Keeper(WorkerSettings(using="default"), executor, Backlog(), [Slot()] * 3, lambda: None)
+    for _ in range(3):
+        Job.objects.create(name="nothing")
+    keeper._keep_up()
+    keeper.inbox.put(Word.WAKE)
+    keeper._claim()
+    assert (len(keeper.backlog), keeper._held) == (3, {})
+    return keeper
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_is_to_stop_gives_back_a_claim_that_nobody_has_read(keeper):
+    keeper._begin_stop()
+    assert not keeper._holds
+    assert set(Job.objects.values_list("state", "attempt", "claimed_by")) == {("NEW", 0, None)}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_has_claimed_is_not_done_before_it_has_looked_at_its_claim(keeper):
+    keeper.settings, keeper._hungry = WorkerSettings(using="default", burst=True), False
+    assert not keeper._spent() and keeper._session.needed()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_ends_before_its_claim_was_taken_in_is_held_no_more(keeper):
+    first = keeper.backlog.take()
+    keeper.inbox.put(keeper.executor.run(first))
+    keeper._collect(0)
+    keeper._record()
+    assert len(keeper._held) == 2 and first.id not in keeper._held
+    assert Job.objects.get(state="COMPLETE").id == first.id
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_jobs_that_may_have_killed_a_worker_all_but_one_go_back(keeper):
+    keeper._begin_stop()
+    keeper._stopping, keeper.backlog = False, Backlog()
+    Job.objects.update(lost_attempts=1)
+    keeper._hungry, keeper.pace = True, Pace(0.05, 500, 3)
+    keeper._claim()
+    keeper._take_in()
+    assert (len(keeper._held), len(keeper.backlog)) == (1, 1)
+    assert Job.objects.filter(claimed_by=None, attempt=0).count() == 2
