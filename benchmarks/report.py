@@ -193,13 +193,6 @@ def _scale(figures: list[float]) -> tuple[Callable[[float], float], list[float]]
     return lambda figure: BARS * figure / most, ticks
 
 
-UNANALYZED = (
-    "The lowest figures of procrastinate are those of rounds in which PostgreSQL had no statistics of its"
-    " table yet: with an ANALYZE after the jobs were added it emptied its queue at 550 to 724 jobs/s, without"
-    " one at 48 to 61 until autovacuum had been by."
-)
-
-
 def write(folder: Path) -> None:
     """Make the page and the charts of all results."""
     known = {name: each for name, each in results(folder).items() if each["contenders"]}
@@ -219,7 +212,7 @@ def write(folder: Path) -> None:
         (folder / f"{scenario}.svg").write_text(chart(about))
         parts += _section(scenario, about)
     taking_part = sorted({name for each in known.values() for name in each["contenders"]})
-    parts += ["## What is equal, and what is not", _equality(taking_part), UNANALYZED]
+    parts += ["## What is equal, and what is not", _equality(taking_part)]
     (folder / "index.md").write_text("\n\n".join(parts) + "\n")
 
 

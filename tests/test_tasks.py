@@ -1097,9 +1097,10 @@ def test_a_block_that_a_receiver_leaves_open_harms_no_task(create, way, atomic, 
 
 @by_a_worker
 @pytest.mark.parametrize("leaky_receiver", [post_spawn], indirect=True)
-def test_a_block_that_was_left_open_when_the_worker_began_harms_no_task(create, leaky_receiver):
+def test_a_block_that_was_left_open_when_the_worker_began_harms_no_task(create, leaky_receiver, caplog):
     job = create(write)
     assert done(job).state == "COMPLETE" and texts() == ["written"]
+    assert "a receiver of post_spawn left a transaction open on database 'default'" in caplog.text
 
 
 def close_the_connection(job):

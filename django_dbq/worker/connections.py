@@ -45,7 +45,8 @@ def depths() -> Depths:
     return {connection: len(connection.atomic_blocks) for connection in _present()}
 
 
-def refuse_open_transactions(before: Depths) -> None:
+def refuse_open_transactions(before: Depths, who: str = "the task") -> None:
+    """Raise TransactionLeftOpen where `who` has left this thread's connections deeper, or broken."""
     if not _thread.may_be_open:
         return
     present = _present()
@@ -55,7 +56,7 @@ def refuse_open_transactions(before: Depths) -> None:
         depth = before.get(connection, 0)
         if len(connection.atomic_blocks) != depth or (depth == 0 and _in_transaction(connection)):
             raise TransactionLeftOpen(
-                f"the task left a transaction open on database {connection.alias!r};"
+                f"{who} left a transaction open on database {connection.alias!r};"
                 " its writes there were rolled back"
             )
         if depth == 0:

@@ -443,7 +443,7 @@ class Executor:
         try:
             with statement_errors_undone(before):
                 function(*args)
-            refuse_open_transactions(before)
+            refuse_open_transactions(before, what)
             return ""
         except BaseException as error:
             leave_to_the_person(error)

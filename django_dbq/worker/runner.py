@@ -15,9 +15,10 @@ from typing import Any
 from django.db import connections
 
 from django_dbq import conf, signals
+from django_dbq.exceptions import TransactionLeftOpen
 from django_dbq.store import get_store
 from django_dbq.worker.backlog import Backlog
-from django_dbq.worker.connections import depths, drop_open_transactions
+from django_dbq.worker.connections import depths, drop_open_transactions, refuse_open_transactions
 from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.keeper import Keeper, Word
 from django_dbq.worker.settings import WorkerSettings
@@ -73,7 +74,11 @@ class Runner:
         before = depths()
         self._executor.starts_clean = not any(before.values())
         signals.post_spawn.send_robust(sender=signals.SENDER, proc_name=self.name)
-        drop_open_transactions(before)
+        try:
+            refuse_open_transactions(before, "a receiver of post_spawn")
+        except TransactionLeftOpen as error:
+            logger.error("%s", error)
+            drop_open_transactions(before)
         if self.settings.threads == 1:
             self._serve(self._slots[0])
         else:
