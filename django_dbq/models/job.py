@@ -446,7 +446,7 @@ class Job(models.Model):
     @property
     def spent(self) -> bool:
         """Whether workers were lost too often while they ran this task: it is only to be failed."""
-        return self.lost_attempts >= conf.options().LOST_ATTEMPTS_MAX
+        return self.lost_attempts > 0 and self.lost_attempts >= conf.options().LOST_ATTEMPTS_MAX
 
     def _is_due(self) -> bool:
         # A time without a zone is taken, with a warning, as Django's fields take it.

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import Error, connections
 from django.db.backends.signals import connection_created
+from django.dispatch import receiver
 
 from django_dbq.exceptions import TransactionLeftOpen
 from django_dbq.store.drivers import GONE, IDLE, IN_ERROR
@@ -25,11 +26,9 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
+@receiver(connection_created)
 def _opened(**kwargs: Any) -> None:
     _thread.may_be_open = True
-
-
-connection_created.connect(_opened, dispatch_uid="django_dbq.worker.connections")
 
 
 def _present() -> list[Any]:

@@ -95,7 +95,9 @@ def _kept(job: Job, returned: Any, typed: bool) -> Any:
 def run_to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function, plain or `async def`, and return what it returns in the end."""
     returned = function(*args, **kwargs)
-    return async_to_sync(_awaited)(returned) if inspect.iscoroutine(returned) else returned
+    if returned is None or not inspect.iscoroutine(returned):
+        return returned
+    return async_to_sync(_awaited)(returned)
 
 
 async def _awaited(coroutine: Any) -> Any:

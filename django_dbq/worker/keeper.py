@@ -243,8 +243,9 @@ class Keeper(threading.Thread):
         for attempt in finished:
             log_attempt(attempt)
             self._count(attempt)
-            if attempt.job.group_id is not None and attempt.transition.finished:
-                self._upkeep.ended(attempt.job.group_id)
+            group_id = attempt.job.__dict__.get("group_id")  # A foreign key's attribute is a call in Python.
+            if group_id is not None and attempt.transition.finished:
+                self._upkeep.ended(group_id)
             if attempt.recorded and attempt.transition.hold:
                 held.append(self._held_on(attempt))
             else:
