@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib
 import logging
 import signal
 import sys
 import threading
+import time
+import types
 import uuid
 from decimal import Decimal
 from io import StringIO
@@ -16,6 +19,7 @@ import freezegun
 import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
+from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 from django_dbq import (
@@ -1046,6 +1050,99 @@ def test_a_transaction_left_open_is_seen_after_a_task_that_used_no_database(crea
     assert done(job).state == "FAILED" and "left a transaction open" in job.error
 
 
+armed = []
+
+
+def raise_on_connection(**given):
+    if armed:
+        armed.pop()
+        raise ValueError("a receiver of the project")
+
+
+def stall_on_connection(**given):
+    if armed:
+        armed.pop()
+        time.sleep(1)
+
+
+def look(job):
+    armed.append(True)
+    Row.objects.count()
+
+
+def look_and_catch(job):
+    with contextlib.suppress(ValueError):
+        look(job)
+
+
+def put_a_connection_aside(job):
+    aside.append(connections["default"].copy())
+    aside[0].connect()
+
+
+def use_the_one_aside(job):
+    connections["default"] = aside.pop()
+    leave_a_block_open(job)
+
+
+aside = []
+
+
+@pytest.fixture
+def lasting_connections():
+    """Connections that outlive a task; whatever was done to this thread's, it gets its own back."""
+    own = connections["default"]
+    own.close()
+    age, own.settings_dict["CONN_MAX_AGE"] = own.settings_dict["CONN_MAX_AGE"], None
+    yield
+    own.settings_dict["CONN_MAX_AGE"] = age
+    for each in {own, connections["default"]}:
+        each.in_atomic_block, each.atomic_blocks, each.closed_in_transaction = False, [], False
+        each.close()
+    connections["default"] = own
+
+
+@by_a_worker
+@pytest.mark.parametrize(
+    ("opening", "receiver"),
+    [(look, raise_on_connection), (look_and_catch, raise_on_connection), (look, stall_on_connection)],
+)
+def test_a_transaction_left_open_is_seen_where_the_opening_of_the_connection_was_not_told(
+    create, opening, receiver, lasting_connections
+):
+    create(nothing, name="without")
+    create(opening, name="opening", timeout_seconds=0.3)
+    job, good = create(leave_a_block_open), create(write, name="good_too")
+    told = list(connection_created.receivers)
+    connection_created.receivers.clear()
+    connection_created.connect(receiver)  # Before any other.
+    connection_created.receivers.extend(told)
+    connection_created.sender_receivers_cache.clear()
+    connection.close()
+    try:
+        work("default")
+    finally:
+        connection_created.disconnect(receiver)
+    job.refresh_from_db()
+    good.refresh_from_db()
+    assert job.state == "FAILED" and "left a transaction open" in job.error
+    assert good.state == "COMPLETE" and texts() == ["written"]
+
+
+@by_a_worker
+def test_a_transaction_left_open_is_seen_on_a_connection_that_an_earlier_task_has_put_aside(
+    create, lasting_connections
+):
+    create(nothing, name="without")
+    create(put_a_connection_aside, name="aside")
+    job = create(use_the_one_aside)
+    connection.close()
+    work("default")
+    connections["default"].close()
+    job.refresh_from_db()
+    assert job.state == "FAILED" and "left a transaction open" in job.error
+
+
 @by_a_worker
 def test_a_block_left_open_in_an_atomic_task_fails_the_attempt_and_is_rolled_back(create):
     job = create(leave_a_block_open, atomic=True)
@@ -1283,6 +1380,22 @@ def test_a_task_that_does_not_import_is_parked_and_others_go_on(create, settings
     assert 900 < (job.run_after - timezone.now()).total_seconds() <= 1000
     good.refresh_from_db()
     assert good.state == "COMPLETE"
+
+
+@by_a_worker
+def test_a_task_that_imports_no_more_is_parked(create, monkeypatch):
+    """Its module finds it anew each time, as one that imports lazily does."""
+    found = [nothing]
+    lazy = types.ModuleType("lazy")
+    lazy.__getattr__ = lambda name: found[0] if found else importlib.import_module("tests.no_such_module")
+    monkeypatch.setitem(sys.modules, "lazy", lazy)
+    first, second = create("lazy.task"), create("lazy.task")
+    assert done(first).state == "COMPLETE"
+    found.clear()
+    third = create("lazy.task")
+    assert done(third).state == "NEW" and "No module named 'tests.no_such_module'" in third.error
+    second.refresh_from_db()
+    assert second.state == "COMPLETE"
 
 
 @both

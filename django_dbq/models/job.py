@@ -188,7 +188,7 @@ class Job(models.Model):
         `names` are those of the columns, `prior_state` among them; the id and all JSON are text.
         `settled` holds what is the same for all, `unsent` what None stands for in a row.
         """
-        heard = cls._creation_is_heard()
+        heard = cls.creation_is_heard()
         whole = {**dict.fromkeys(("_state", "_row", "_urgency", "recorded_workspace", *names)), **settled}
         jobs = []
         for row in rows:
@@ -206,7 +206,8 @@ class Job(models.Model):
         return jobs
 
     @classmethod
-    def _creation_is_heard(cls) -> bool:
+    def creation_is_heard(cls) -> bool:
+        """Tell whether anybody receives Django's signals of new instances of this model."""
         return pre_init.has_listeners(cls) or post_init.has_listeners(cls)
 
     @classmethod
@@ -234,7 +235,7 @@ class Job(models.Model):
         values = {name: self.__dict__[name] for name in _field_names() if name in self.__dict__}
         values |= {"prior_state": self.prior_state, "workspace": self.recorded_workspace, **changed}
         row: _Row = tuple(values), tuple(values.values()), {}
-        return self._of(self._state.db, values, row, self._creation_is_heard())
+        return self._of(self._state.db, values, row, self.creation_is_heard())
 
     @cached_property
     def _loaded(self) -> dict[str, Any]:

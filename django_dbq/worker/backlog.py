@@ -23,6 +23,7 @@ class Backlog:
         self._jobs: list[tuple[Any, Job]] = []
         self._unread: tuple[Batch, float] | None = None
         self._read: list[Job] = []  # Since `read` was asked last.
+        self._aside: list[Job] = []  # Of these, what was not put in.
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
         self._closed = False
@@ -43,19 +44,23 @@ class Backlog:
     def put_unread(self, batch: Batch, trusted_until: float) -> None:
         """Put in what a claim brought, whose leases are trusted until this monotonic time.
 
-        Of suspected jobs only the first is put in: the others are to be given back.
+        Of jobs that may have killed a worker only the first is put in, to take no other with it.
         """
         with self._lock:
             self._read_all()
             self._unread = batch, trusted_until
             self._ready.notify(batch.size)
 
-    def read(self) -> list[Job]:
-        """Return the jobs that were put in unread since this was called last, whoever has read them."""
+    def read(self) -> tuple[list[Job], list[Job]]:
+        """Return the jobs that came unread since this was called last, whoever has read them.
+
+        The second list holds those among them that were not put in, and are to be given back.
+        """
         with self._lock:
             self._read_all()
             read, self._read = self._read, []
-            return read
+            aside, self._aside = self._aside, []
+            return read, aside
 
     def take(self) -> Job | None:
         """Return the most urgent job, waiting for one; None once the backlog is closed."""
@@ -107,11 +112,8 @@ class Backlog:
         for job in jobs:
             job.trusted_until = trusted_until
         self._read += jobs
-        if len(suspects := suspected(jobs)) > 1:
+        suspects = [job for job in jobs if job.lost_attempts]
+        if len(suspects) > 1:
+            self._aside += suspects[1:]
             jobs = [job for job in jobs if not job.lost_attempts] + suspects[:1]
         self._put(jobs)
-
-
-def suspected(jobs: Iterable[Job]) -> list[Job]:
-    """Return those that may have killed a worker: one at a time may run, to take no other with it."""
-    return [job for job in jobs if job.lost_attempts]

@@ -20,15 +20,24 @@ _seen = threading.local()  # Its attributes are the aliases that this thread has
 
 
 class _Thread(threading.local):
-    may_be_open = True  # One of its connections. Most quick tasks open none, and to look takes longer.
+    """The connections that may be open in a thread, as far as it was looked at; None: not at all.
+
+    Most quick tasks open none, and to look the present ones up takes longer than such a task.
+    """
+
+    known: list[Any] | None = None
+
+    def is_open(self) -> bool:
+        return self.known is None or any(connection.connection is not None for connection in self.known)
 
 
 _thread = _Thread()
 
 
 @receiver(connection_created)
-def _opened(**kwargs: Any) -> None:
-    _thread.may_be_open = True
+def _opened(connection: Any, **kwargs: Any) -> None:
+    if _thread.known is not None and connection not in _thread.known:
+        _thread.known.append(connection)
 
 
 def _present() -> list[Any]:
@@ -46,9 +55,12 @@ def depths() -> Depths:
 
 def refuse_open_transactions(before: Depths, who: str = "the task") -> None:
     """Raise TransactionLeftOpen where `who` has left this thread's connections deeper, or broken."""
-    if not _thread.may_be_open:
+    if not _thread.is_open():
         return
     present = _present()
+    # One that a task has put aside, open, may be put in place later.
+    aside = {connection for connection in _thread.known or () if connection.connection is not None}
+    _thread.known = [*present, *aside.difference(present)]
     for connection in present:
         if connection.connection is None:
             continue
@@ -65,7 +77,6 @@ def refuse_open_transactions(before: Depths, who: str = "the task") -> None:
                 f"a statement failed in the transaction on database {connection.alias!r}, which"
                 " cannot be committed any more; a nested transaction.atomic() would have kept it whole"
             )
-    _thread.may_be_open = any(connection.connection is not None for connection in present)
 
 
 def drop_open_transactions(before: Depths) -> None:

@@ -28,11 +28,11 @@ def imported(job: Job) -> tuple[Callable[[Job], Any], bool]:
     Raises TaskUnavailable when there is none.
     """
     path = job.next_task
-    if path in _functions:
-        function, asynchronous, module, name = _functions[path]
-        if getattr(sys.modules.get(module), name, None) is function:
-            return function, asynchronous
     try:
+        if path in _functions:
+            function, asynchronous, module, name = _functions[path]
+            if getattr(sys.modules.get(module), name, None) is function:
+                return function, asynchronous
         function = import_string(path)
     except BaseException as error:  # A module may even exit.
         leave_to_the_person(error)

@@ -26,7 +26,7 @@ from django_dbq.models import Job, WorkerProcess
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 from django_dbq.store.base import AWAITED_SECONDS, Batch
-from django_dbq.worker.backlog import Backlog, suspected
+from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.log import log_attempt
 from django_dbq.worker.pace import Pace
@@ -130,9 +130,11 @@ class Keeper(threading.Thread):
             if self._session.hurried:
                 self.leave()
         finally:
-            self.backlog.close()
-            self._session.close()
-            self._watchdog.stop()
+            try:
+                self.backlog.close()
+            finally:
+                self._session.close()
+                self._watchdog.stop()
 
     def _loop(self) -> None:
         while True:
@@ -377,16 +379,17 @@ class Keeper(threading.Thread):
         """Hold what the last claim brought, and learn from it."""
         if self._asked is None:
             return
-        jobs, limit, self._asked = self.backlog.read(), self._asked, None
+        limit, self._asked = self._asked, None
+        jobs, aside = self.backlog.read()
         for job in jobs:
             self._held[job.id] = job
             self._timeouts = self._timeouts or job.call is not None
         sizes = [len(job.recorded_workspace or "") for job in jobs]
         self.pace.claimed([job.name for job in jobs], limit, sum(sizes))
-        if len(suspects := suspected(jobs)) > 1:
+        if aside:
             self.pace.slow()
             self._hungry = True
-            self._give_back(suspects[1:])
+            self._give_back(aside)
 
     def _claimed(self, limit: int) -> Batch:
         lease = self._lease_seconds

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from django_dbq import Job
+from django_dbq import Job, conf, schedule
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Executor
 from django_dbq.worker.keeper import Keeper, Word
@@ -64,6 +66,13 @@ def keeper():
     return keeper
 
 
+def give_back(keeper):
+    """Have it give back all that it has, and claim as a new one does."""
+    keeper._begin_stop()
+    keeper._stopping, keeper.backlog = False, Backlog()
+    keeper._hungry, keeper.pace = True, Pace(0.05, 500, 3)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_that_is_to_stop_gives_back_a_claim_that_nobody_has_read(keeper):
     keeper._begin_stop()
@@ -89,11 +98,31 @@ def test_a_job_that_ends_before_its_claim_was_taken_in_is_held_no_more(keeper):
 
 @pytest.mark.django_db(transaction=True)
 def test_of_jobs_that_may_have_killed_a_worker_all_but_one_go_back(keeper):
-    keeper._begin_stop()
-    keeper._stopping, keeper.backlog = False, Backlog()
+    give_back(keeper)
     Job.objects.update(lost_attempts=1)
-    keeper._hungry, keeper.pace = True, Pace(0.05, 500, 3)
     keeper._claim()
+    keeper._hungry = False
+    keeper.pace.observe("nothing", 0.0)
     keeper._take_in()
     assert (len(keeper._held), len(keeper.backlog)) == (1, 1)
     assert Job.objects.filter(claimed_by=None, attempt=0).count() == 2
+    assert keeper._hungry and keeper.pace.limit(backlog=3, idle=3) == 0  # Though it was quick.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_leases_of_a_claim_are_trusted_a_little_shorter_than_they_last(keeper):
+    lease = conf.options().LEASE_SECONDS
+    until = keeper.backlog.take().trusted_until - time.monotonic()
+    assert 0.8 * lease < until <= 0.95 * lease
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_time_limit_of_a_call_is_watched_from_its_claim_on(keeper):
+    keeper._take_in()
+    give_back(keeper)
+    Job.objects.all().delete()
+    schedule("tests.calls.functions.echo", args=[1])
+    keeper._timeouts = False
+    keeper._claim()
+    keeper._take_in()
+    assert keeper._timeouts

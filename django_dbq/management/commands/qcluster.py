@@ -12,6 +12,7 @@ from django_dbq.compat.django_q_settings import NAME_VARIABLE, SAVE_LIMIT_PER, c
 from django_dbq.exceptions import SettingsError
 from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
+from django_dbq.management.memory import loaded_for_good
 from django_dbq.models import Job
 from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.supervisor import Supervisor
@@ -53,7 +54,9 @@ class Command(BaseCommand):
         self.stdout.flush()
         log_to_stderr()
         connections.close_all()  # A child must not share what the project opened while importing.
-        if code := Supervisor(settings, processes).run():
+        with loaded_for_good():
+            code = Supervisor(settings, processes).run()
+        if code:
             raise SystemExit(code)
 
 

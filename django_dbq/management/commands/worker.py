@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -11,6 +10,7 @@ from django.db import connections, router
 from django_dbq.management.arguments import positive, seconds
 from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
+from django_dbq.management.memory import loaded_for_good
 from django_dbq.models import Job
 from django_dbq.worker.runner import Runner
 from django_dbq.worker.settings import WorkerSettings
@@ -71,17 +71,14 @@ class Command(BaseCommand):
         if options["dry_run"]:
             return
         log_to_stderr()
-        # What the project has loaded lives as long as this process: no collection is to look through it,
-        # nor write to its pages, which forked workers share as long as nobody does.
-        gc.collect()
-        gc.freeze()
         if options["reload"]:
-            self._run_reloading(settings)
-        elif options["processes"] > 1:
-            connections.close_all()  # A child must not share what the project opened while importing.
-            _exit(Supervisor(settings, options["processes"]).run())
-        else:
-            _exit(Runner(settings).run())
+            return self._run_reloading(settings)
+        with loaded_for_good():
+            if options["processes"] > 1:
+                connections.close_all()  # A child must not share what the project opened while importing.
+                _exit(Supervisor(settings, options["processes"]).run())
+            else:
+                _exit(Runner(settings).run())
 
     def _run_reloading(self, settings: WorkerSettings) -> None:
         import atexit
