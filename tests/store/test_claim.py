@@ -305,3 +305,33 @@ def test_receivers_of_post_init_see_the_jobs_that_are_claimed(store):
     finally:
         post_init.disconnect(receive, sender=Job)
     assert seen == [claimed.pk]
+
+
+def claim_unread(store, limit):
+    return store.claim_unread(["default"], worker="one", limit=limit, lease_seconds=LEASE)
+
+
+def test_a_claim_can_be_read_later(store):
+    jobs = make_jobs(store, 3)
+    batch = claim_unread(store, 2)
+    assert batch.size == 2 and [reread(store, job).state for job in jobs] == ["PROCESSING"] * 2 + ["NEW"]
+    read = batch.read()
+    assert ids(read) == ids(jobs[:2]) and {job.claimed_by for job in read} == {"one"}
+    assert claim_unread(store, 9).size == 1 and claim_unread(store, 9).read() == []
+
+
+def test_a_claim_is_read_at_once_where_the_making_of_instances_is_heard(store):
+    """Who hears may use the database: only the keeper's thread tries again after an outage."""
+    make_job(store)
+    seen = []
+
+    def receive(instance, **kwargs):
+        seen.append(instance.pk)
+
+    post_init.connect(receive, sender=Job)
+    try:
+        batch = claim_unread(store, 1)
+        assert len(seen) == 1
+    finally:
+        post_init.disconnect(receive, sender=Job)
+    assert ids(batch.read()) == seen
