@@ -10,8 +10,8 @@ CLAIM_BYTES = 4_000_000  # Of the workspaces that one claim should bring: all ar
 class Pace:
     """Moving averages of task seconds by job name, and the claim size that follows.
 
-    A claim starts at one job and grows up to eightfold, as far as what was claimed says that
-    `target_seconds` of work are not passed; a job name never seen counts as slow.
+    A claim starts at one job. It doubles while what was claimed stays within `target_seconds` of
+    expected work, and grows up to eightfold as far as that says; a job name never seen counts as slow.
     """
 
     def __init__(self, target_seconds: float, backlog_max: int, slots: int) -> None:
@@ -44,7 +44,7 @@ class Pace:
             self._limit = max(self.slots, int(len(names) * self.target_seconds / expected))
         elif len(names) >= asked:
             growth = min(GROWTH_MAX, self.target_seconds / expected) if expected else GROWTH_MAX
-            self._limit = min(self.backlog_max, max(self._limit, int(asked * growth)))
+            self._limit = min(self.backlog_max, int(max(self._limit, asked) * max(2, growth)))
         if workspace_bytes:
             self._limit = min(self._limit, max(self.slots, len(names) * CLAIM_BYTES // workspace_bytes))
 

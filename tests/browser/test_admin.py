@@ -124,6 +124,7 @@ def test_a_schedule_is_previewed_and_created(page):
     assert "column 9" in page.inner_text(".errorlist")
     page.fill("#id_cron", "0 6 * * 1-5")
     page.click("text=Preview the next 5 runs")
+    page.wait_for_selector(".dbq-preview li")  # A click does not wait for the page that it asks for.
     assert page.locator(".dbq-preview li").all_inner_texts()[:2] == [
         "Fri 2030-03-29 06:00:00 CET",
         "Mon 2030-04-01 06:00:00 CEST",
