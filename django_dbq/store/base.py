@@ -223,8 +223,12 @@ class Store(Pruning, Groups, Schedules):
         """Note that a worker process lives; a new one forgets those that are long gone."""
         if process._state.adding:
             self._forget()
-        process.seen = self.clock()
+        process.seen = self._moment()
         process.save(using=self.using)
+
+    def _moment(self) -> Any:
+        """Return this moment by the database's clock: a value, or an expression that a statement can hold."""
+        return self.clock()
 
     def leave(self, worker: str) -> None:
         """Forget a worker process that ends."""

@@ -92,7 +92,8 @@ class Keeper(threading.Thread):
         # A little less than the lease, for clocks that run at different speeds.
         self._trust_seconds = 0.95 * options.LEASE_SECONDS
         self._held: dict[Any, Job] = {}  # Everything claimed and taken in: in the backlog or running.
-        self._asked: int | None = None  # For so many jobs by a claim whose answer is not taken in yet.
+        # For so many jobs by a claim whose answer is not taken in yet, and how long it took.
+        self._asked: tuple[int, float] | None = None
         self._finished: list[Attempt] = []
         self._hungry = True  # A claim may find something.
         self._awaited: dict[str, float] = {}  # Jobs for whose end somebody waits, each until when.
@@ -371,7 +372,7 @@ class Keeper(threading.Thread):
             self._claim_at = time.monotonic() + self.settings.rate_limit_seconds
             self._hungry = True
         self.backlog.put_unread(batch, sent + self._trust_seconds)
-        self._asked = limit
+        self._asked = limit, time.monotonic() - sent
         if self.inbox.empty():
             self._take_in()  # There is nothing else to do.
 
@@ -379,13 +380,13 @@ class Keeper(threading.Thread):
         """Hold what the last claim brought, and learn from it."""
         if self._asked is None:
             return
-        limit, self._asked = self._asked, None
+        (limit, seconds), self._asked = self._asked, None
         jobs, aside = self.backlog.read()
         for job in jobs:
             self._held[job.id] = job
             self._timeouts = self._timeouts or job.call is not None
         sizes = [len(job.recorded_workspace or "") for job in jobs]
-        self.pace.claimed([job.name for job in jobs], limit, sum(sizes))
+        self.pace.claimed([job.name for job in jobs], limit, sum(sizes), seconds)
         if aside:
             self.pace.slow()
             self._hungry = True

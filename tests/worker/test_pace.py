@@ -14,12 +14,12 @@ def pace(slots=1, backlog_max=500):
     return Pace(0.05, backlog_max, slots)
 
 
-def after(pace, *claims, name="job", seconds=QUICK, size=2):
+def after(pace, *claims, name="job", seconds=QUICK, size=2, took=0.001):
     """Have it make full claims of so many jobs and run them; return how many it would claim next."""
     for count in claims:
         for _ in range(count):
             pace.observe(name, seconds)
-        pace.claimed([name] * count, count, size * count)
+        pace.claimed([name] * count, count, size * count, took)
     return pace.limit(backlog=0, idle=pace.slots)
 
 
@@ -45,7 +45,7 @@ def test_a_claim_that_more_than_doubles_is_the_work_of_its_seconds():
 def test_a_claim_for_one_idle_thread_grows_from_what_all_threads_take():
     """Where each statement takes long, threads would wait for their next job."""
     one = pace(slots=4)
-    one.claimed(["job"], 1, 2)
+    one.claimed(["job"], 1, 2, 0.001)
     assert one.limit(backlog=0, idle=1) > 4
 
 
@@ -56,14 +56,14 @@ def test_tasks_that_take_no_time_that_could_be_measured_are_quick():
 def test_a_claim_that_was_not_filled_does_not_grow():
     one = pace()
     after(one, 1, 2)
-    one.claimed(["job"] * 3, 64, 6)
+    one.claimed(["job"] * 3, 64, 6, 0.001)
     assert one.limit(backlog=0, idle=1) == 64
 
 
 def test_a_job_never_seen_counts_as_slow():
     one = pace()
     after(one, 1, 2, 4)
-    one.claimed(["other"] * 8, 8, 16)
+    one.claimed(["other"] * 8, 8, 16, 0.001)
     assert one.limit(backlog=0, idle=1) == 1
 
 
@@ -95,3 +95,32 @@ def test_a_worker_that_was_stopped_by_a_slow_task_begins_again_with_one_job():
     after(one, 1, 2, 4, 8)
     one.slow()
     assert one.limit(backlog=0, idle=1) == 1
+
+
+def test_on_a_slow_network_a_claim_is_for_as_much_work_as_it_takes_itself():
+    assert after(pace(), 8, seconds=0.1, took=0.001) == 1
+    assert after(pace(), 8, seconds=0.1, took=0.5) == 5
+    assert after(pace(slots=4), 40, seconds=0.125, took=0.5) == 16
+
+
+def test_on_a_slow_network_a_job_stays_whose_next_task_takes_less_than_a_claim():
+    near, far = pace(), pace()
+    after(near, 1, seconds=0.1, took=0.001)
+    after(far, 1, seconds=0.1, took=0.5)
+    assert not near.quick("job")
+    assert far.quick("job")
+
+
+def test_a_claim_is_for_no_more_work_than_may_wait_behind_a_task():
+    assert after(pace(), 8, seconds=0.5, took=20.0) == 2
+
+
+def test_one_claim_that_had_to_wait_changes_little_and_not_for_long():
+    one = pace()
+    after(one, 1, seconds=0.1)
+    assert after(one, 1, seconds=0.1, took=1.0) <= 2
+    assert after(one, 2, seconds=0.1) == 1
+
+
+def test_a_worker_told_to_claim_nothing_ahead_does_so_on_a_slow_network_too():
+    assert after(Pace(0.0, 500, 1), 1, seconds=QUICK, took=0.5) == 1
