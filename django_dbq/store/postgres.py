@@ -202,6 +202,9 @@ class PostgresStore(base.Store):
         lease_seconds: float,
         now: datetime.datetime | None = None,
     ) -> dict[Any, str]:
+        if len(transitions) == 1:
+            values = columns_of_one(transitions[0], time.monotonic(), worker, lease_seconds)
+            return self._pairs("record_one", {**values, "now": now})
         values = columns(transitions, time.monotonic())
         rows = self._rows("record", {**values, "worker": worker, "lease": lease_seconds, "now": now})
         ids = [each.job_id for each in transitions]
@@ -409,6 +412,43 @@ def columns(transitions: Sequence[Transition], sent: float) -> dict[str, str | N
         "results": _text_array([each.result for each in transitions]),
         "changes": _text_array(changes),
         "kinds": json.dumps(described),
+    }
+
+
+def columns_of_one(transition: Transition, sent: float, worker: str, lease_seconds: float) -> dict[str, Any]:
+    """Return what record_one.sql reads of a transition."""
+    run, hold, delay = transition.run, transition.hold, transition.delay_seconds
+    task, position, attempt, outcome, error = (
+        _NOTHING_RAN if run is None else (run.task, run.position, run.attempt, run.outcome, run.error)
+    )
+    return {
+        "id": transition.job_id.hex,
+        "claim": transition.claim,
+        "worker": worker,
+        "state": transition.state.value,
+        "state_if_cancelled": (transition.state if transition.finished else State.CANCELLED).value,
+        "next_task": transition.next_task,
+        "position": transition.position,
+        "attempt": transition.attempt,
+        "lost_attempts": transition.lost_attempts,
+        "priority": transition.priority,
+        "next_claim": transition.claim + hold,
+        "next_worker": worker if hold else None,
+        "lease": lease_seconds if hold else None,
+        "delay": delay,
+        "staged": not delay or delay < 0,
+        "finished": transition.finished,
+        "workspace": transition.workspace,
+        "result": transition.result,
+        "error": transition.error,
+        "task": task,
+        "run_position": position,
+        "run_attempt": attempt,
+        "outcome": outcome,
+        "run_error": error,
+        "began": None if run is None else int(1e6 * (sent - run.began)),
+        "ended": None if run is None else int(1e6 * (sent - run.began - run.seconds)),
+        "changes": None if run is None else run.changes,
     }
 
 

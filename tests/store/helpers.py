@@ -80,8 +80,11 @@ def a_run(job, **values):
     return Run(job.next_task, job.position, job.attempt, **{**columns, **values})
 
 
+beside = []  # What else is recorded at the same time.
+
+
 def record(store, *transitions, worker="one", lease_seconds=LEASE, now=None):
-    return store.record(transitions, worker=worker, lease_seconds=lease_seconds, now=now)
+    return store.record([*transitions, *beside], worker=worker, lease_seconds=lease_seconds, now=now)
 
 
 def clock(store):

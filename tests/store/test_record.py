@@ -7,8 +7,10 @@ from django.db import connections
 from django.db.transaction import atomic
 from freezegun import freeze_time
 
-from django_dbq.models import Job, TaskRun
+from django_dbq.engine.lifecycle import State, Transition
+from django_dbq.models import Job, TaskRun, uuid7
 from tests.conftest import wait_until
+from tests.store import helpers
 from tests.store.helpers import (
     ALIASES,
     LEASE,
@@ -29,6 +31,14 @@ from tests.store.helpers import (
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)
 committed = pytest.mark.django_db(databases=ALIASES, transaction=True)
+
+
+@pytest.fixture(autouse=True, params=["alone", "beside another"])
+def company(request, monkeypatch):
+    """One transition may have a statement of its own; a second one, of a job that is gone, rules that out."""
+    if request.param == "beside another":
+        gone = Transition(uuid7(), 1, State.READY, "a.b", 1, 0, 0, "done")
+        monkeypatch.setattr(helpers, "beside", [gone])
 
 
 # Where the job goes.

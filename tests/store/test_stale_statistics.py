@@ -8,7 +8,7 @@ from django.db import connection
 from django_dbq.engine.lifecycle import State, Transition
 from django_dbq.models import Job
 from django_dbq.store import get_store
-from django_dbq.store.postgres import columns, statement
+from django_dbq.store.postgres import columns, columns_of_one, statement
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db]  # Rolled back, statistics and all.
 
@@ -57,3 +57,10 @@ def test_a_heartbeat_compares_each_job_with_its_own_claim_alone(running):
     plan = explained("extend", values)
     assert plan["Actual Rows"] == RUNNING
     assert compared_in_vain(plan) <= RUNNING
+
+
+def test_a_record_of_one_job_finds_it_by_its_key(running):
+    ended = Transition(running[0], 1, State.COMPLETE, "", 4, 1, 0, "done")
+    plan = explained("record_one", {**columns_of_one(ended, 0.0, WORKER, 30), "now": None})
+    assert plan["Actual Rows"] == 1
+    assert '"Index Name": "django_dbq_job_pkey"' in json.dumps(plan)
