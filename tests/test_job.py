@@ -114,6 +114,27 @@ def test_a_workflow_gives_its_jobs_their_queue_and_priority():
     assert (job.queue_name, job.priority) == ("reports", 5)
 
 
+@pytest.mark.parametrize(
+    "values", [{"queue_name": ""}, {"queue_name": "q" * 101}, {"priority": 32768}], ids=str
+)
+def test_a_queue_or_a_priority_that_a_database_would_not_keep_is_refused(values):
+    [(field, value)] = values.items()
+    message = f"number from -32768 to 32767, not {value}" if field == "priority" else f"not {value!r}"
+    for create in (
+        lambda: Job.objects.create(name="plain", **values),
+        lambda: Job.objects.bulk_create([Job(name="plain", **values)]),
+        lambda: Job.objects.enqueue_many("plain", [{}], **values),
+    ):
+        with pytest.raises(DBQError, match=message):
+            create()
+    assert not Job.objects.exists()
+
+
+def test_nobody_waits_for_a_job_that_was_not_saved():
+    with pytest.raises(DBQError, match="was not saved: there is nothing to wait for"):
+        Job(name="plain").wait(1)
+
+
 @pytest.mark.parametrize("length, field", [(100, "queue_name"), (100, "name")])
 def test_names_may_be_a_hundred_characters_long(settings, length, field):
     settings.JOBS = {"n" * 100: [f"{HERE}nothing"], "plain": [f"{HERE}nothing"]}

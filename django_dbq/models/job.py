@@ -23,10 +23,11 @@ from django.utils.module_loading import import_string
 
 from django_dbq import calls, conf, signals
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, UNBEGUN_STATES, State
-from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
+from django_dbq.engine.workflow import QUEUE_NAME_MAX, SMALLINT_MAX, TASK_PATH_MAX
 from django_dbq.exceptions import DBQError, GroupError
 from django_dbq.models.ids import read_uuid, uuid7
 from django_dbq.models.queryset import JobManager, announce, lock_jobs, taken_in
+from django_dbq.models.queue import check_queue_name
 from django_dbq.models.workspace import decode_workspace, encode_workspace
 
 LABEL_MAX = 255
@@ -361,8 +362,11 @@ class Job(models.Model):
         """Wait until this job has ended, for at most so many seconds; tell whether it has.
 
         What is known of it is then read anew. Raises DBQError inside an `atomic` block,
-        where a job that has not ended could not be seen to.
+        where a job that has not ended could not be seen to, and for a job that was not created.
         """
+        if self._state.adding:
+            raise DBQError(f"{self} was not saved: there is nothing to wait for")
+
         from django_dbq.results import wait_for
 
         using = self._state.db or router.db_for_write(Job, instance=self)
@@ -405,6 +409,7 @@ class Job(models.Model):
 
     def _make_ready(self) -> None:
         """Make this new job ready to insert: first task, plan, creation hook, checks."""
+        self._check_place()
         if self.call is not None:
             calls.check(self)
             self.plan, self.next_task, self.position = [self.name], self.name, 0
@@ -428,6 +433,14 @@ class Job(models.Model):
         encode_workspace(self.workspace)
         self.staged = self._is_due()
         self._announce_enqueue()
+
+    def _check_place(self) -> None:
+        """Raise DBQError for a queue or priority that not every database would take, or no worker serve."""
+        if isinstance(self.queue_name, str):  # No expression of the database's.
+            check_queue_name(self.queue_name)
+        least, most = -SMALLINT_MAX - 1, SMALLINT_MAX
+        if isinstance(self.priority, int) and not least <= self.priority <= most:
+            raise DBQError(f"a job's priority is a number from {least} to {most}, not {self.priority}")
 
     def _announce_enqueue(self) -> None:
         if signals.pre_enqueue.receivers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models, router
 
@@ -23,13 +23,18 @@ class PausedQueue(models.Model):
         return self.name
 
 
+def check_queue_name(name: Any) -> None:
+    """Raise DBQError for what cannot be a queue's name."""
+    if not isinstance(name, str) or not name or len(name) > QUEUE_NAME_MAX:
+        raise DBQError(f"a queue's name is text of 1 to {QUEUE_NAME_MAX} characters, not {name!r}")
+
+
 def pause_queue(name: str, using: str | None = None) -> bool:
     """Pause a queue: workers claim nothing from it, and what runs ends its task. False if it was paused.
 
     They notice within a poll interval. Raises DBQError for what cannot be a queue's name.
     """
-    if not isinstance(name, str) or not name or len(name) > QUEUE_NAME_MAX:
-        raise DBQError(f"a queue's name is text of 1 to {QUEUE_NAME_MAX} characters, not {name!r}")
+    check_queue_name(name)
     rows = PausedQueue.objects.using(using or router.db_for_write(PausedQueue))
     return rows.get_or_create(name=name)[1]
 

@@ -30,7 +30,7 @@ from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.log import log_attempt
 from django_dbq.worker.pace import Pace
-from django_dbq.worker.session import Session, passes
+from django_dbq.worker.session import Session, is_missing, passes
 from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.slot import Slot
 from django_dbq.worker.upkeep import Upkeep
@@ -85,6 +85,7 @@ class Keeper(threading.Thread):
         self.parent: int | None = None  # The supervisor's process id.
         self.fallen: tuple[str, ...] = ()  # Workers known to be dead: their jobs need not wait.
         self._upkeep = Upkeep(self.store, self.worker, settings)
+        self._upkeep.may_rescue = self._may_rescue
         self._process: WorkerProcess | None = None  # Its row.
         self._report_at = 0.0  # A monotonic time: at once.
         self._tasks_done = self._tasks_failed = 0
@@ -127,7 +128,8 @@ class Keeper(threading.Thread):
                 logger.info("Stopping without the database: worker=%s", self.worker)
                 return
             self.code = 1
-            logger.critical("Worker stops: %s", error, exc_info=error)
+            cure = " Run manage.py migrate." if is_missing(error) else ""
+            logger.critical("Worker stops: %s%s", str(error).strip(), cure, exc_info=error)
             if self._session.hurried:
                 self.leave()
         finally:
@@ -149,8 +151,9 @@ class Keeper(threading.Thread):
             self._report()
             if not self._stopping:
                 self._free_hostages()
+            self._extend()  # Before it rescues: what it holds is no other's.
+            if not self._stopping:
                 self._keep_up()
-            self._extend()
             if not self._stopping:
                 self._claim()
                 if self._spent():
@@ -535,6 +538,13 @@ class Keeper(threading.Thread):
             job.trusted_until = sent + self._trust_seconds
             self._held[job.id] = job
         self.backlog.put(spent)
+
+    def _may_rescue(self) -> bool:
+        """Tell whether a lease that ran out is that of a worker which does not live.
+
+        After an outage those of all have run out: this worker's, and those of others about to try again.
+        """
+        return self._session.settled and time.monotonic() < self._extend_at
 
     @property
     def jobs_begun(self) -> int:

@@ -21,6 +21,9 @@ logger = logging.getLogger("django_dbq.worker")
 PAUSE_SECONDS = 0.05
 PAUSE_SECONDS_MAX = 10.0
 SIGNAL_SECONDS = 0.2  # A request to stop is seen within this time.
+CONTENTION = ("40001", "40P01", "55P03")  # SQLSTATEs of errors that other transactions cause.
+MISSING = ("42P01", "42703")
+MISSING_ON_MYSQL = ((1146,), (1054,))
 READ_ONLY = "25006"  # The SQLSTATE of a standby that is not the new primary yet.
 
 Answer = TypeVar("Answer")
@@ -40,6 +43,7 @@ class Session:
         self._asked = False
         self._hurry = threading.Event()
         self._prepared: Any = None  # The driver's connection that prepare_session saw.
+        self._settled_at = 0.0  # A monotonic time.
 
     def run(self, statement: Callable[[], Answer]) -> Answer:
         """Run a statement, again after a lost connection, a deadlock or a lock timeout.
@@ -47,6 +51,7 @@ class Session:
         Raises the last error once `retry_seconds` have passed, or as soon as there is a hurry.
         """
         began = time.monotonic()
+        away = False
         pause = PAUSE_SECONDS
         while True:
             connection = connections[self.using]
@@ -58,11 +63,18 @@ class Session:
                     if connection.connection is not self._prepared:
                         self.store.prepare_session(self.lease_seconds)
                         self._prepared = connection.connection
-                    return statement()
+                    answer = statement()
+                if away:
+                    seconds = time.monotonic() - began
+                    self._settled_at = time.monotonic() + min(seconds, PAUSE_SECONDS_MAX)
+                    logger.info("Database is back: seconds=%.1f database=%s", seconds, self.using)
+                return answer
             except (DatabaseError, InterfaceError) as error:
                 if not passes(error):
                     raise
                 connection.close()
+                if sqlstate(error) not in CONTENTION:
+                    away, self._settled_at = True, float("inf")
                 now = time.monotonic()
                 if self._hurry.is_set() or now > min(began + self.retry_seconds, self.give_up_at):
                     raise
@@ -83,6 +95,14 @@ class Session:
         self._asked = True
 
     @property
+    def settled(self) -> bool:
+        """Whether the database has been there for as long as it was away before, ten seconds at most.
+
+        By then other workers, who pause between their tries for up to so long, have renewed their leases.
+        """
+        return time.monotonic() >= self._settled_at
+
+    @property
     def not_needed(self) -> bool:
         """Whether the worker was asked to stop, and holds nothing that it would need a database for."""
         return self._asked and not self.needed()
@@ -101,8 +121,20 @@ class Session:
 
 def passes(error: Exception) -> bool:
     """Tell whether an error is of the moment, so that the same statement may succeed later."""
+    if is_missing(error):
+        return False
     if isinstance(error, (OperationalError, InterfaceError)):
         return True
     code = sqlstate(error)
     # psycopg2 may say no more than DatabaseError where the server closed the connection.
     return code == READ_ONLY or (code is None and type(error) is DatabaseError)
+
+
+def is_missing(error: BaseException) -> bool:
+    """Tell whether a statement named a table or column that is not there: the database is not migrated."""
+    if sqlstate(error) is not None:
+        return sqlstate(error) in MISSING
+    cause = error.__cause__
+    if getattr(cause, "sqlite_errorname", None) == "SQLITE_ERROR":
+        return str(cause).startswith("no such ")
+    return getattr(cause, "args", ())[:1] in MISSING_ON_MYSQL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from django.db import router
@@ -32,6 +33,7 @@ class Upkeep:
         self.store = store
         self.worker = worker
         self.settings = settings
+        self.may_rescue: Callable[[], bool] = lambda: True
         self.due_at = time.monotonic()
         self.wake_at = float("inf")  # Sooner, for the groups that may be done.
         self.paused: frozenset[str] = frozenset()  # Queues from which nothing is to be claimed.
@@ -76,7 +78,7 @@ class Upkeep:
         # Last: what it answers must reach the keeper, and an error would have all of this run again.
         ready: int = 0
         spent: list[Job] = []
-        if news.expired:
+        if news.expired and self.may_rescue():
             ready, spent = self.store.rescue(
                 worker=self.worker,
                 lease_seconds=options.LEASE_SECONDS,

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.chaos.harness import LEASE_SECONDS
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.chaos("ci")
@@ -47,3 +48,26 @@ def test_a_server_that_stays_away_for_a_while_costs_no_running_task(chaos):
     chaos.wait_state(job)
     assert len(chaos.ledger.begun(job)) == 1
     assert chaos.runs(job) == [(0, "done")]
+
+
+@pytest.mark.parametrize("workers", [["--threads", "1"], ["--processes", "2"]], ids=["one worker", "two"])
+@pytest.mark.parametrize("name", ["plain", "atomic"])
+def test_a_server_away_for_longer_than_a_lease_loses_no_claim_of_a_worker_that_lives(chaos, workers, name):
+    chaos.hold()
+    jobs = [chaos.create(name) for _ in range(1 if "1" in workers else 2)]
+    worker = chaos.worker(*workers)
+    for job in jobs:
+        chaos.wait_begun(job)
+    chaos.cluster.stop("fast")
+    chaos.fault("stopped PostgreSQL")
+    stopped = time.monotonic()
+    wait_until(lambda: time.monotonic() > stopped + 2 * LEASE_SECONDS, "the leases to be over")
+    chaos.cluster.start()
+    expired = "SELECT count(*) FROM django_dbq_job WHERE lease_until < statement_timestamp()"
+    wait_until(lambda: chaos.rows(expired) == [(0,)], "the leases to be renewed")
+    chaos.let_go()
+    for job in jobs:
+        chaos.wait_state(job)
+        if name == "plain":  # The transaction of the other was gone with the server.
+            assert len(chaos.ledger.begun(job)) == 1
+    assert not worker.said("Rescued") and not worker.said("Lease lost")

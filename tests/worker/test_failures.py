@@ -94,3 +94,10 @@ def fail(job):
         int(held)
     except ValueError as error:
         raise RuntimeError(held) from error
+
+
+def test_a_worker_without_its_tables_stops_at_once_and_says_what_to_do(manage, tmp_path):
+    worker = manage("worker", "--burst", DATABASE_URL=f"sqlite:///{tmp_path}/empty.sqlite3")
+    assert worker.wait() == 1
+    assert "no such table" in worker.log() and "Run manage.py migrate." in worker.log()
+    assert "trying again" not in worker.log()

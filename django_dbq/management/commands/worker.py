@@ -47,7 +47,9 @@ class Command(BaseCommand):
             metavar="SECONDS",
             help="start at most one task in this many seconds",
         )
-        parser.add_argument("--dry-run", action="store_true", help="say what would run, and exit")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="check the settings, name the queues, and exit"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = options["queue_name"]
