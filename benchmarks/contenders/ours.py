@@ -14,7 +14,7 @@ class Bench(DjangoBench):
     kinds = frozenset({NOTHING, PAYLOAD, SLOW, STAMP, STEPS, WRITE})
     scales = True
     environ: ClassVar = {**DjangoBench.environ, "MALLOC_ARENA_MAX": "1"}
-    settings = "the defaults, with MALLOC_ARENA_MAX=1"
+    settings = "the defaults, nothing logged, with MALLOC_ARENA_MAX=1"
     durability = "with the caller's commit"
     history = "a row for each job, and one for each attempt at a task"
     crash_safety = "lease and fence: runs again elsewhere, once the lease is over"
