@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import importlib
 import logging
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 import types
 import uuid
+import weakref
 from decimal import Decimal
 from io import StringIO
 
@@ -1088,6 +1090,16 @@ def use_the_one_aside(job):
 aside = []
 
 
+def make_a_connection(job):
+    made = connections["default"].copy()
+    made.connect()
+    made.close()
+    forgotten.append(weakref.ref(made))
+
+
+forgotten = []
+
+
 @pytest.fixture
 def lasting_connections():
     """Connections that outlive a task; whatever was done to this thread's, it gets its own back."""
@@ -1141,6 +1153,16 @@ def test_a_transaction_left_open_is_seen_on_a_connection_that_an_earlier_task_ha
     connections["default"].close()
     job.refresh_from_db()
     assert job.state == "FAILED" and "left a transaction open" in job.error
+
+
+@by_a_worker
+def test_a_connection_that_a_task_made_and_forgot_is_kept_by_nobody(create):
+    for number in range(3):
+        create(make_a_connection, name=f"makes {number}")
+    work("default")
+    gc.collect()
+    assert [made() for made in forgotten] == [None, None, None]
+    forgotten.clear()
 
 
 @by_a_worker

@@ -44,7 +44,7 @@ class Backlog:
     def put_unread(self, batch: Batch, trusted_until: float) -> None:
         """Put in what a claim brought, whose leases are trusted until this monotonic time.
 
-        Of jobs that may have killed a worker only the first is put in, to take no other with it.
+        Of several jobs that may have killed a worker none is put in: one might take the others with it.
         """
         with self._lock:
             self._read_all()
@@ -54,7 +54,7 @@ class Backlog:
     def read(self) -> tuple[list[Job], list[Job]]:
         """Return the jobs that came unread since this was called last, whoever has read them.
 
-        The second list holds those among them that were not put in, and are to be given back.
+        The second list holds those among them that were not put in: all but one are to be given back first.
         """
         with self._lock:
             self._read_all()
@@ -114,6 +114,6 @@ class Backlog:
         self._read += jobs
         suspects = [job for job in jobs if job.lost_attempts]
         if len(suspects) > 1:
-            self._aside += suspects[1:]
-            jobs = [job for job in jobs if not job.lost_attempts] + suspects[:1]
+            self._aside += suspects
+            jobs = [job for job in jobs if not job.lost_attempts]
         self._put(jobs)

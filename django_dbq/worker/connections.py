@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -23,12 +24,20 @@ class _Thread(threading.local):
     """The connections that may be open in a thread, as far as it was looked at; None: not at all.
 
     Most quick tasks open none, and to look the present ones up takes longer than such a task.
+    A task may make some of its own: of those that it forgets nothing here is to keep them open.
     """
 
-    known: list[Any] | None = None
+    known: list[weakref.ref[Any]] | None = None
+
+    def open(self) -> list[Any]:
+        found = [ref() for ref in self.known or ()]
+        return [each for each in found if each is not None and each.connection is not None]
 
     def is_open(self) -> bool:
-        return self.known is None or any(connection.connection is not None for connection in self.known)
+        return self.known is None or bool(self.open())
+
+    def know(self, connections: Iterable[Any]) -> None:
+        self.known = [weakref.ref(each) for each in connections]
 
 
 _thread = _Thread()
@@ -36,8 +45,8 @@ _thread = _Thread()
 
 @receiver(connection_created)
 def _opened(connection: Any, **kwargs: Any) -> None:
-    if _thread.known is not None and connection not in _thread.known:
-        _thread.known.append(connection)
+    if _thread.known is not None:
+        _thread.know({*_thread.open(), connection})
 
 
 def _present() -> list[Any]:
@@ -59,8 +68,7 @@ def refuse_open_transactions(before: Depths, who: str = "the task") -> None:
         return
     present = _present()
     # One that a task has put aside, open, may be put in place later.
-    aside = {connection for connection in _thread.known or () if connection.connection is not None}
-    _thread.known = [*present, *aside.difference(present)]
+    _thread.know({*present, *_thread.open()})
     for connection in present:
         if connection.connection is None:
             continue

@@ -321,8 +321,8 @@ class Keeper(threading.Thread):
 
         try:
             states = self._session.run(record)
-        except DatabaseError as error:
-            if passes(error):
+        except (DatabaseError, ValueError) as error:  # A driver may refuse a text before it is sent.
+            if isinstance(error, DatabaseError) and passes(error):
                 raise
             if len(transitions) > 1:
                 # One of them holds what the database refuses; the others are not to suffer.
@@ -393,7 +393,8 @@ class Keeper(threading.Thread):
         if aside:
             self.pace.slow()
             self._hungry = True
-            self._give_back(aside)
+            self._give_back(aside[1:])
+            self.backlog.put(aside[:1])  # Not while it holds the others: it may end this process at once.
 
     def _claimed(self, limit: int) -> Batch:
         lease = self._lease_seconds
@@ -571,10 +572,10 @@ class Keeper(threading.Thread):
         self._session.run(lambda: self.store.report(process))
 
 
-def _refuse(transition: Transition, error: DatabaseError) -> None:
+def _refuse(transition: Transition, error: Exception) -> None:
     """Make a transition that the database refuses into one that it takes: FAILED, with the reason."""
     transition.state, transition.hold, transition.delay_seconds = State.FAILED, False, None
-    transition.workspace = transition.result = None
+    transition.workspace = transition.result = transition.priority = None
     transition.error = f"{type(error).__name__}: the database refused the record"
     run = transition.run
     if run is not None:

@@ -51,7 +51,7 @@ class Pace:
             return
         expected = sum(self._seconds.get(name, self.target_seconds) for name in names) / self.slots
         if expected >= self.target_seconds:
-            self._limit = max(self.slots, int(len(names) * self.target_seconds / expected))
+            self._limit = max(self.slots, int(len(names) * self.target_seconds / (expected or 1.0)))
         elif len(names) >= asked:
             growth = min(GROWTH_MAX, self.target_seconds / expected) if expected else GROWTH_MAX
             self._limit = min(self.backlog_max, int(max(self._limit, asked) * max(2, growth)))

@@ -72,6 +72,13 @@ def test_counts_are_recorded_as_they_were_decided(store):
     assert (row.attempt, row.lost_attempts) == (4, 2)
 
 
+@pytest.mark.parametrize("priority", [-32768, -1, 0, 32767])
+def test_a_priority_that_was_decided_is_recorded(store, priority):
+    job = claimed(store, priority=5)
+    record(store, transition(job, priority=priority))
+    assert reread(store, job).priority == priority
+
+
 def test_what_a_transition_leaves_out_stays(store):
     job = claimed(store, workspace={"a": 1}, result={"b": 2}, error="before", started=NOW)
     record(store, transition(job))

@@ -124,3 +124,9 @@ def test_one_claim_that_had_to_wait_changes_little_and_not_for_long():
 
 def test_a_worker_told_to_claim_nothing_ahead_does_so_on_a_slow_network_too():
     assert after(Pace(0.0, 500, 1), 1, seconds=QUICK, took=0.5) == 1
+
+
+def test_a_worker_told_to_claim_nothing_ahead_may_claim_what_it_has_never_seen():
+    one = Pace(0.0, 500, 1)
+    one.claimed(["new"], 1, 2, 0.001)
+    assert one.limit(backlog=0, idle=1) == 1

@@ -1,5 +1,6 @@
 -- What record.sql does, of a single transition: half the work for the server, most of which is to make a plan.
--- Whatever does not depend on the row is decided before it is sent.
+-- Whatever does not depend on the row is decided before it is sent. What may be negative has a CAST: `-1::smallint`
+-- is minus what was cast, which the least of them does not survive.
 WITH moved AS (
     UPDATE django_dbq_job
     SET state = CASE WHEN cancel_requested THEN %(state_if_cancelled)s ELSE %(state)s END,
@@ -7,7 +8,7 @@ WITH moved AS (
         position = %(position)s,
         attempt = %(attempt)s,
         lost_attempts = %(lost_attempts)s,
-        priority = COALESCE(%(priority)s::smallint, priority),
+        priority = COALESCE(CAST(%(priority)s AS smallint), priority),
         claim = CASE WHEN cancel_requested THEN claim ELSE %(next_claim)s END,
         claimed_by = CASE WHEN NOT cancel_requested THEN %(next_worker)s END,
         lease_until = CASE
