@@ -21,10 +21,11 @@ logger = logging.getLogger("django_dbq.worker")
 PAUSE_SECONDS = 0.05
 PAUSE_SECONDS_MAX = 10.0
 SIGNAL_SECONDS = 0.2  # A request to stop is seen within this time.
-CONTENTION = ("40001", "40P01", "55P03")  # SQLSTATEs of errors that other transactions cause.
-MISSING = ("42P01", "42703")
-MISSING_ON_MYSQL = ((1146,), (1054,))
 READ_ONLY = "25006"  # The SQLSTATE of a standby that is not the new primary yet.
+# What PostgreSQL, MariaDB and SQLite call errors that other transactions cause,
+CONTENTION = {"40001", "40P01", "55P03", 1205, 1213, "SQLITE_BUSY", "SQLITE_LOCKED"}
+# and a table or column that is not there. To SQLite it is one of many.
+MISSING = {"42P01", "42703", 1146, 1054}
 
 Answer = TypeVar("Answer")
 
@@ -73,7 +74,7 @@ class Session:
                 if not passes(error):
                     raise
                 connection.close()
-                if sqlstate(error) not in CONTENTION:
+                if _code(error) not in CONTENTION:
                     away, self._settled_at = True, float("inf")
                 now = time.monotonic()
                 if self._hurry.is_set() or now > min(began + self.retry_seconds, self.give_up_at):
@@ -132,9 +133,14 @@ def passes(error: Exception) -> bool:
 
 def is_missing(error: BaseException) -> bool:
     """Tell whether a statement named a table or column that is not there: the database is not migrated."""
-    if sqlstate(error) is not None:
-        return sqlstate(error) in MISSING
+    code = _code(error)
+    return code in MISSING or (code == "SQLITE_ERROR" and str(error).startswith("no such "))
+
+
+def _code(error: BaseException) -> str | int | None:
+    """Return what the database calls an error that Django raised: a SQLSTATE, a number or a name."""
     cause = error.__cause__
-    if getattr(cause, "sqlite_errorname", None) == "SQLITE_ERROR":
-        return str(cause).startswith("no such ")
-    return getattr(cause, "args", ())[:1] in MISSING_ON_MYSQL
+    known = sqlstate(error) or getattr(cause, "sqlite_errorname", None)
+    if known is None and cause is not None and cause.args and isinstance(cause.args[0], int):
+        known = cause.args[0]  # MariaDB's.
+    return known

@@ -1,0 +1,96 @@
+"""What the keeper makes of an error of its database."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+
+import pytest
+from django.db import DatabaseError, OperationalError, ProgrammingError
+
+from django_dbq.worker.session import Session, is_missing, passes
+from django_dbq.worker.watchdog import Watchdog
+from tests.conftest import wait_until
+
+
+def raised(error, cause):
+    """Return an error as Django raises it, for that of a driver."""
+    error.__cause__ = cause
+    return error
+
+
+def of_sqlite(statement):
+    try:
+        sqlite3.connect(":memory:").execute(statement)
+    except sqlite3.Error as error:
+        return raised(OperationalError(*error.args), error)
+
+
+class OfPostgres(Exception):
+    def __init__(self, sqlstate):
+        self.sqlstate = sqlstate
+
+
+class OfMariaDB(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        of_sqlite("SELECT * FROM cats"),
+        of_sqlite("SELECT cat"),
+        raised(ProgrammingError(), OfPostgres("42P01")),
+        raised(ProgrammingError(), OfPostgres("42703")),
+        raised(ProgrammingError(), OfMariaDB(1146, "no table")),
+        raised(OperationalError(), OfMariaDB(1054, "no column")),
+    ],
+    ids=repr,
+)
+def test_a_table_or_column_that_is_not_there_will_not_come_by_waiting(error):
+    assert is_missing(error) and not passes(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [raised(OperationalError(), OfMariaDB(2006, "gone")), OperationalError(), DatabaseError()],
+    ids=repr,
+)
+def test_a_connection_that_was_lost_may_come_back(error):
+    assert passes(error) and not is_missing(error)
+
+
+@pytest.fixture
+def session():
+    return Session("default", 30, 30, Watchdog(30))
+
+
+def settled_when_tried_again(session, error):
+    """Have a statement fail once, with this error; return what it finds the second time."""
+    errors = [error]
+
+    def statement():
+        if errors:
+            raise errors.pop()
+        return session.settled
+
+    return session.run(statement)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_outage_is_told_of_and_is_not_settled_before_others_can_be_back(session, caplog):
+    caplog.set_level(logging.INFO, "django_dbq.worker")
+    assert session.settled
+    assert not settled_when_tried_again(session, OperationalError("server closed the connection"))
+    wait_until(lambda: session.settled, "others to be back")
+    assert "Database is back: seconds=0." in caplog.text and "database=default" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "cause", [OfPostgres("40P01"), OfPostgres("55P03"), OfMariaDB(1213, "deadlock")], ids=repr
+)
+def test_a_deadlock_is_no_outage(session, cause, caplog):
+    caplog.set_level(logging.INFO, "django_dbq.worker")
+    assert settled_when_tried_again(session, raised(OperationalError("deadlock"), cause))
+    assert "Database is back" not in caplog.text
