@@ -47,11 +47,11 @@ class Pace:
         seconds = min(seconds, CLAIM_SECONDS_MAX)
         # Down at once: a single one that had to wait says little of the network.
         self._claim_seconds = min(seconds, _averaged(self._claim_seconds, seconds))
-        if not names:
-            return
+        if not names or not self._least_seconds:
+            return  # Nothing is to be claimed ahead.
         expected = sum(self._seconds.get(name, self.target_seconds) for name in names) / self.slots
         if expected >= self.target_seconds:
-            self._limit = max(self.slots, int(len(names) * self.target_seconds / (expected or 1.0)))
+            self._limit = max(self.slots, int(len(names) * self.target_seconds / expected))
         elif len(names) >= asked:
             growth = min(GROWTH_MAX, self.target_seconds / expected) if expected else GROWTH_MAX
             self._limit = min(self.backlog_max, int(max(self._limit, asked) * max(2, growth)))

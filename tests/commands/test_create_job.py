@@ -75,8 +75,8 @@ def test_the_workflows_own_queue_and_priority_hold():
         (["five", "--run_after", "tomorrow"], "--run_after 'tomorrow' is not an ISO 8601 time"),
         (["five", "--run_after", "2026-02-31T00:00"], "--run_after '2026-02-31T00:00': day"),
         (["five", "--priority", "high"], "invalid int value: 'high'"),
-        (["five", "--priority", "40000"], "--priority 40000: from -32768 to 32767"),
-        (["five", "--queue_name", "q" * 101], "--queue_name is 101 characters long; at most 100"),
+        (["five", "--priority", "40000"], "priority is a number from -32768 to 32767, not 40000"),
+        (["five", "--queue_name", "q" * 101], "a queue's name is text of 1 to 100 characters, not 'qqq"),
     ],
 )
 def test_what_cannot_be_created_is_told(args, message):

@@ -9,7 +9,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from django_dbq.engine.workflow import QUEUE_NAME_MAX, SMALLINT_MAX
 from django_dbq.exceptions import DBQError
 from django_dbq.models import Job
 
@@ -33,14 +32,8 @@ class Command(BaseCommand):
         values: dict[str, Any] = {"name": options["name"], "workspace": _workspace(options["workspace"])}
         if options["queue_name"]:
             values["queue_name"] = options["queue_name"]
-            if len(options["queue_name"]) > QUEUE_NAME_MAX:
-                length = len(options["queue_name"])
-                raise CommandError(f"--queue_name is {length} characters long; at most {QUEUE_NAME_MAX}")
         if options["priority"] is not None:
             values["priority"] = options["priority"]
-            if not -SMALLINT_MAX - 1 <= options["priority"] <= SMALLINT_MAX:
-                least, most = -SMALLINT_MAX - 1, SMALLINT_MAX
-                raise CommandError(f"--priority {options['priority']}: from {least} to {most} is possible")
         if options["run_after"]:
             values["run_after"] = _time(options["run_after"])
         try:
