@@ -128,8 +128,8 @@ class Keeper(threading.Thread):
                 logger.info("Stopping without the database: worker=%s", self.worker)
                 return
             self.code = 1
-            cure = " Run manage.py migrate." if is_missing(error) else ""
-            logger.critical("Worker stops: %s%s", str(error).strip(), cure, exc_info=error)
+            cure = "run manage.py migrate: " if is_missing(error) else ""
+            logger.critical("Worker stops: %s%s", cure, str(error).strip(), exc_info=error)
             if self._session.hurried:
                 self.leave()
         finally:
