@@ -15,7 +15,7 @@ from django_dbq import calls
 from django_dbq.admin import shown
 from django_dbq.engine.history import Value, Workspace, rebuild
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State
-from django_dbq.models import Group, Job, PausedQueue, ScheduleRun
+from django_dbq.models import Group, Job, PausedQueue, ScheduleRun, Unreadable
 from django_dbq.redaction import redact, redact_text
 
 ATTEMPTS = 50  # Shown of a job at first,
@@ -29,7 +29,8 @@ def context_of(request: HttpRequest, job: Job) -> dict[str, Any]:
     runs = list(job.runs.order_by("-claim")[: limit + 1])
     earlier = len(runs) > limit
     runs = runs[:limit][::-1]
-    steps, contradicted = rebuild([run.changes for run in runs], job.workspace or {})
+    known = {} if isinstance(job.workspace, Unreadable) else job.workspace or {}
+    steps, contradicted = rebuild([run.changes for run in runs], known)
     attempts = [
         {
             "task": run.task,

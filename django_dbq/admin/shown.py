@@ -13,7 +13,8 @@ from django.utils.html import format_html
 
 from django_dbq.engine.arguments import decode
 from django_dbq.engine.lifecycle import State
-from django_dbq.redaction import redact
+from django_dbq.models import Unreadable
+from django_dbq.redaction import redact, redact_text
 
 VALUE_MAX = 2_000  # Characters of one value.
 WHOLE_MAX = 20_000  # And of a whole workspace, result or error.
@@ -29,6 +30,8 @@ OUTCOME_TONES = {"done": "good", "finish": "good", "goto": "good", "failed": "ba
 
 def as_json(value: Any, most: int = WHOLE_MAX) -> str:
     """Return a value as JSON text for people, its secrets masked, cut where it is long."""
+    if isinstance(value, Unreadable):
+        return cut(f"It {value}:\n{redact_text(value.text)}", most)
     return cut(json.dumps(redact(value), indent=2, ensure_ascii=False, default=str), most)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import inspect
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -28,7 +27,7 @@ from django_dbq.exceptions import DBQError, GroupError
 from django_dbq.models.ids import read_uuid, uuid7
 from django_dbq.models.queryset import JobManager, announce, lock_jobs, taken_in
 from django_dbq.models.queue import check_queue_name
-from django_dbq.models.workspace import decode_workspace, encode_workspace
+from django_dbq.models.workspace import JSONField, decode, decode_workspace, encode_workspace
 
 LABEL_MAX = 255
 
@@ -61,14 +60,14 @@ class Job(models.Model):
     name = models.CharField(max_length=TASK_PATH_MAX)  # Of a function call: its path.
     state = models.CharField(max_length=20, choices=STATES.choices, default=STATES.NEW)
     next_task = models.CharField(max_length=TASK_PATH_MAX, blank=True)
-    workspace = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    workspace = JSONField(null=True, encoder=DjangoJSONEncoder)
     queue_name = models.CharField(max_length=QUEUE_NAME_MAX, default="default")
     priority = models.SmallIntegerField(default=0)
     run_after = models.DateTimeField(null=True, blank=True)  # The earliest time of the next attempt.
 
     staged = models.BooleanField(default=True, db_default=True)  # False while run_after is ahead.
     position = models.IntegerField(default=0, db_default=0)  # Of next_task in the plan.
-    plan = models.JSONField(null=True, blank=True)  # The task list as it was at creation.
+    plan = JSONField(null=True, blank=True)  # The task list as it was at creation.
     attempt = models.IntegerField(default=0, db_default=0)  # Starts of the present task.
     lost_attempts = models.IntegerField(default=0, db_default=0)  # Those whose worker died.
     claim = models.BigIntegerField(default=0, db_default=0)  # The fence: one number an attempt.
@@ -77,7 +76,7 @@ class Job(models.Model):
     cancel_requested = models.BooleanField(default=False, db_default=False)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
-    result = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
+    result = JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
     error = models.TextField(null=True, blank=True)  # Of the last attempt that failed.
 
     # Of a function call; see django_dbq.calls. The text is kept as it was signed.
@@ -199,7 +198,7 @@ class Job(models.Model):
             values["_urgency"] = (-values["priority"], values["run_after"] or values["created"], pk.int)
             values["plan"] = _plan(values["plan"])
             if values["result"] is not None:
-                values["result"] = json.loads(values["result"])
+                values["result"] = decode(values["result"])
             for name in unsent:
                 if values[name] is None:
                     values[name] = unsent[name]
@@ -490,7 +489,7 @@ def _field_names() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1_024)
 def _plan(text: str | None) -> tuple[str, ...] | None:
-    plan = None if text is None else json.loads(text)
+    plan = None if text is None else decode(text)
     return tuple(plan) if isinstance(plan, list) else None  # Anybody may have written anything.
 
 

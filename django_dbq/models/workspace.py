@@ -1,11 +1,13 @@
-"""The JSON columns of a job as text, by the limits of the settings."""
+"""The JSON columns of a job: as text, by the limits of the settings, and as what a row may hold instead."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
 
 from django_dbq import conf
 from django_dbq.engine.workspace import encode
@@ -33,8 +35,44 @@ def encode_result(result: Any) -> str:
     )
 
 
-def decode_workspace(text: str | None) -> dict[str, Any]:
+def decode_workspace(text: str | None) -> Any:
     """Return the workspace that `text` holds; a row without one has an empty workspace."""
     if not text or text == "{}":
         return {}
-    return json.loads(text) or {}
+    return decode(text) or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What stands for JSON that Python cannot read: a number of 5,000 digits, written by somebody's SQL.
+
+    It can be shown, and replaced. It is never written.
+    """
+
+    text: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"cannot be read ({self.why})"
+
+
+def decode(text: str) -> Any:
+    """Return the value of JSON text, or what says that it cannot be read. One row must not stop a worker."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Unreadable(text, str(error).partition(";")[0])
+
+
+class JSONField(models.JSONField):
+    """Django's own, to migrations too, but for values that cannot be read."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        try:
+            return super().from_db_value(value, expression, connection)
+        except (ValueError, RecursionError):
+            return decode(value)
+
+    def deconstruct(self) -> Any:
+        name, _, *rest = super().deconstruct()
+        return name, "django.db.models.JSONField", *rest

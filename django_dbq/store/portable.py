@@ -29,7 +29,7 @@ from django_dbq.engine.lifecycle import (
     State,
     Transition,
 )
-from django_dbq.models import Job, TaskRun, decode_workspace
+from django_dbq.models import Job, TaskRun, Unreadable, decode_workspace
 from django_dbq.store import base
 
 CLAIM_ROUNDS_MAX = 20  # Each takes what the one before found locked.
@@ -346,8 +346,11 @@ class PortableStore(base.Store):
 
 def _claimed(job: Job, prior_state: str) -> None:
     job.prior_state = prior_state
-    job.workspace = job.workspace or {}
-    job.recorded_workspace = json.dumps(job.workspace, cls=DjangoJSONEncoder)
+    job.workspace = found = job.workspace or {}
+    if isinstance(found, Unreadable):
+        job.recorded_workspace = found.text
+    else:
+        job.recorded_workspace = json.dumps(found, cls=DjangoJSONEncoder)
     job.plan = tuple(job.plan) if isinstance(job.plan, list) else None  # Anybody may have written anything.
 
 

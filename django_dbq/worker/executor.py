@@ -51,7 +51,7 @@ from django_dbq.exceptions import (
     WorkspaceError,
     as_seconds,
 )
-from django_dbq.models import Job, decode_workspace, encode_result, encode_workspace
+from django_dbq.models import Job, Unreadable, decode_workspace, encode_result, encode_workspace
 from django_dbq.store import get_store
 from django_dbq.worker.connections import (
     depths,
@@ -287,6 +287,8 @@ class Executor:
         undone = _NOTHING if atomic or not any(before.values()) else statement_errors_undone(before)
         limited = not step.asynchronous and step.task.timeout_seconds is not None
         try:
+            if isinstance(job.workspace, Unreadable):
+                raise Abort(f"its workspace {job.workspace}: replace it with save(), then retry the job")
             with undone, time_limit(step.task) if limited else _NOTHING:
                 if step.workflow.pre_task_hook:
                     run_to_its_end(import_string(step.workflow.pre_task_hook), job)

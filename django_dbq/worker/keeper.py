@@ -26,11 +26,12 @@ from django_dbq.models import Job, WorkerProcess
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 from django_dbq.store.base import AWAITED_SECONDS, Batch
+from django_dbq.store.drivers import is_missing
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.log import log_attempt
 from django_dbq.worker.pace import Pace
-from django_dbq.worker.session import Session, is_missing, passes
+from django_dbq.worker.session import Session, passes
 from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.slot import Slot
 from django_dbq.worker.upkeep import Upkeep

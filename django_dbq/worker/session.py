@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
-from django_dbq.store.drivers import sqlstate
+from django_dbq.store.drivers import code_of, is_missing, sqlstate
 from django_dbq.worker.watchdog import Watchdog
 
 logger = logging.getLogger("django_dbq.worker")
@@ -22,10 +22,8 @@ PAUSE_SECONDS = 0.05
 PAUSE_SECONDS_MAX = 10.0
 SIGNAL_SECONDS = 0.2  # A request to stop is seen within this time.
 READ_ONLY = "25006"  # The SQLSTATE of a standby that is not the new primary yet.
-# What PostgreSQL, MariaDB and SQLite call errors that other transactions cause,
+# What PostgreSQL, MariaDB and SQLite call errors that other transactions cause.
 CONTENTION = {"40001", "40P01", "55P03", 1205, 1213, "SQLITE_BUSY", "SQLITE_LOCKED"}
-# and a table or column that is not there. To SQLite it is one of many.
-MISSING = {"42P01", "42703", 1146, 1054}
 
 Answer = TypeVar("Answer")
 
@@ -74,7 +72,7 @@ class Session:
                 if not passes(error):
                     raise
                 connection.close()
-                if _code(error) not in CONTENTION:
+                if code_of(error) not in CONTENTION:
                     away, self._settled_at = True, float("inf")
                 now = time.monotonic()
                 if self._hurry.is_set() or now > min(began + self.retry_seconds, self.give_up_at):
@@ -129,18 +127,3 @@ def passes(error: Exception) -> bool:
     code = sqlstate(error)
     # psycopg2 may say no more than DatabaseError where the server closed the connection.
     return code == READ_ONLY or (code is None and type(error) is DatabaseError)
-
-
-def is_missing(error: BaseException) -> bool:
-    """Tell whether a statement named a table or column that is not there: the database is not migrated."""
-    code = _code(error)
-    return code in MISSING or (code == "SQLITE_ERROR" and str(error).startswith("no such "))
-
-
-def _code(error: BaseException) -> str | int | None:
-    """Return what the database calls an error that Django raised: a SQLSTATE, a number or a name."""
-    cause = error.__cause__
-    known = sqlstate(error) or getattr(cause, "sqlite_errorname", None)
-    if known is None and cause is not None and cause.args and isinstance(cause.args[0], int):
-        known = cause.args[0]  # MariaDB's.
-    return known

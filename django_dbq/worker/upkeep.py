@@ -60,7 +60,7 @@ class Upkeep:
 
     def look_at_pauses(self) -> None:
         """Read which queues are paused."""
-        self.paused, self.resumed = self.store.paused(), False
+        self._note_pauses(self.store.paused())
 
     def run(self) -> tuple[bool, list[Job]]:
         """Return whether jobs became claimable, and those this worker now has to fail."""
@@ -69,7 +69,7 @@ class Upkeep:
         self._declare()
         # On a slow network each statement counts, and most rounds find nothing to do.
         news = self.store.news()
-        self.paused, self.resumed = news.paused, False
+        self._note_pauses(news.paused)
         fired = self._fire() if news.schedules_due else Fired()
         staged = self.store.stage() if news.unstaged else 0
         woken = self.store.wake() if news.waiting else 0
@@ -91,6 +91,12 @@ class Upkeep:
         if staged >= STAGE_BATCH or woken >= WAKE_BATCH or ready + len(spent) >= RESCUE_BATCH or fired.more:
             self.due_at = time.monotonic()  # A full batch: there may be more.
         return bool(staged or woken or ready or fired.jobs), spent
+
+    def _note_pauses(self, paused: frozenset[str]) -> None:
+        for what, names in (("Paused", paused - self.paused), ("Resumed", self.paused - paused)):
+            if served := names.intersection(self.settings.queue_names):
+                logger.info("%s: queues=%s worker=%s", what, ",".join(sorted(served)), self.worker)
+        self.paused, self.resumed = paused, False
 
     def _trim(self, kept: int) -> None:
         """Delete the successes that nobody wants to keep, now and then."""

@@ -27,6 +27,12 @@ def test_a_queue_may_be_named_as_the_original_took_it():
     assert said(queue_name=["a", "b"]) == 'Starting job worker for queues "a", "b"'
 
 
+def test_a_name_with_a_comma_is_one_queue_and_it_says_so():
+    err = StringIO()
+    assert said("a, b", stderr=err) == 'Starting job worker for queue "a, b"'
+    assert err.getvalue() == 'This serves one queue, "a, b". For several: worker a b\n'
+
+
 @pytest.mark.parametrize(
     "args, seconds",
     [(["--rate_limit", "2"], "2"), (["--rate-limit=0.5"], "0.5"), (["--rate_limit"], "1")],

@@ -27,12 +27,14 @@ def test_nothing_is_claimed_from_a_paused_queue_and_the_others_go_on(bench):
 def test_a_worker_whose_only_queue_is_paused_claims_nothing(bench):
     pause_queue("default", bench.alias)
     kept = bench.create("nothing")
-    assert bench.worker("--burst").wait() == 0
+    worker = bench.worker("--burst")
+    assert worker.wait() == 0
     assert bench.state(kept) == "NEW"
+    assert "Paused: queues=default " in worker.log()
 
 
 def test_a_worker_that_runs_notices_a_pause_and_the_end_of_it(bench):
-    bench.worker("a", "b", dbq=BRIEF)
+    worker = bench.worker("a", "b", dbq=BRIEF)
     bench.wait_for(bench.create("nothing", queue_name="a"))
     pause_queue("a", bench.alias)
     rounds(bench)
@@ -42,6 +44,7 @@ def test_a_worker_that_runs_notices_a_pause_and_the_end_of_it(bench):
     assert bench.state(kept) == "NEW"
     resume_queue("a", bench.alias)
     bench.wait_for(kept)
+    assert worker.log().index("Paused: queues=a ") < worker.log().index("Resumed: queues=a ")
 
 
 def rounds(bench):

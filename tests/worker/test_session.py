@@ -8,7 +8,8 @@ import sqlite3
 import pytest
 from django.db import DatabaseError, OperationalError, ProgrammingError
 
-from django_dbq.worker.session import Session, is_missing, passes
+from django_dbq.store.drivers import is_missing
+from django_dbq.worker.session import Session, passes
 from django_dbq.worker.watchdog import Watchdog
 from tests.conftest import wait_until
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from django_dbq.exceptions import DBQError
+from django_dbq.management.command import JobsCommand
 from django_dbq.models import Job
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Create a job, for debugging, and print its id."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("name", nargs="?", help="a name in JOBS")
         parser.add_argument("--queue_name", "--queue-name", help="the queue it waits under")
         parser.add_argument("--workspace", metavar="JSON", help="a JSON object")
@@ -24,7 +26,6 @@ class Command(BaseCommand):
         parser.add_argument(
             "--run_after", "--run-after", metavar="TIME", help="not before this ISO 8601 time"
         )
-        parser.add_argument("--database", help="the database to create it in")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["name"]:

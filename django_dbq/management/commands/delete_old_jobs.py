@@ -6,21 +6,23 @@ import datetime
 from collections import Counter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import router
 from django.utils import timezone
 
 from django_dbq.engine.lifecycle import FINISHED_STATES
 from django_dbq.management.arguments import age, positive
+from django_dbq.management.command import JobsCommand
 from django_dbq.models import DEFAULT_DELETE_JOBS_AFTER_HOURS, Job
 from django_dbq.store import get_store
 from django_dbq.store.pruning import PRUNE_BATCH, PRUNED_STATES
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Delete finished jobs, with their history, and the groups that have none left."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         hours = DEFAULT_DELETE_JOBS_AFTER_HOURS
         parser.add_argument(
             "--hours", type=age, help=f"only those created more than this many hours ago ({hours})"
@@ -35,7 +37,6 @@ class Command(BaseCommand):
         parser.add_argument(
             "--batch", type=positive, help=f"delete this many in one transaction ({PRUNE_BATCH})"
         )
-        parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         hours, days = options["hours"], options["days"]

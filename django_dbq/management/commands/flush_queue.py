@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import router
 
 from django_dbq.compat.django_async import due_jobs
 from django_dbq.management.arguments import positive
+from django_dbq.management.command import JobsCommand
 from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
 from django_dbq.models import Job
@@ -23,12 +24,13 @@ from django_dbq.worker.settings import WorkerSettings
 JOBS = 300
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Make one pass over the jobs that are due now; exit with 1 at the first that fails."
 
     requires_system_checks = ()  # But see show_faults.
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument(
             "--jobs", "-j", type=positive, default=JOBS, help=f"run at most this many ({JOBS})"
         )
@@ -40,7 +42,6 @@ class Command(BaseCommand):
             "--filter", "-f", default="", metavar="PREFIX", help="what their names begin with"
         )
         parser.add_argument("--queue", metavar="NAME", help="the queue they wait under (default: any)")
-        parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         show_faults(self)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import router
 
 from django_dbq.compat import django_async_import, django_q_import
 from django_dbq.exceptions import DBQError
+from django_dbq.management.command import JobsCommand
 from django_dbq.models import Job
 
 SOURCES: dict[str, Any] = {"django_async": django_async_import, "django_q": django_q_import}
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Move what another package has left to run over to this one; without --apply, count it."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("--from", required=True, choices=[*SOURCES], help="whose")
         parser.add_argument("--apply", action="store_true", help="move it; without it nothing is written")
-        parser.add_argument("--database", help="the database that holds its tables, and the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         using = options["database"] or router.db_for_write(Job)

@@ -7,27 +7,28 @@ import json
 import sys
 from typing import Any, TextIO, cast
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, InterfaceError, router
+from django.core.management.base import CommandError, CommandParser
+from django.db import router
 
 from django_dbq import metrics
+from django_dbq.management.command import JobsCommand
 from django_dbq.models import Job
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Show workers, queues and failures, as they are now."
 
     requires_system_checks = ()  # It shows what runs, whatever else is at fault.
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("--once", action="store_true", help="print one picture, and exit")
         parser.add_argument("--json", action="store_true", help="print one JSON document, and exit")
-        parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         using = options["database"] or router.db_for_write(Job)
         if options["json"]:
-            self.stdout.write(json.dumps(_document(_overview(using)), indent=2))
+            self.stdout.write(json.dumps(_document(metrics.overview(using)), indent=2))
             return
         try:
             from rich.console import Console
@@ -41,18 +42,11 @@ class Command(BaseCommand):
         if not options["once"] and self.stdout.isatty() and sys.stdin.isatty():
             monitor.watch(using, sys.stdout)
             return
-        found = _overview(using)
+        found = metrics.overview(using)
         console = Console(file=cast(TextIO, self.stdout))
         console.print(
             monitor.frame(monitor.Reading(found, monitor.Rates().read(found.workers)), console.width)
         )
-
-
-def _overview(using: str) -> metrics.Overview:
-    try:
-        return metrics.overview(using)
-    except (DatabaseError, InterfaceError, OSError) as error:
-        raise CommandError(f"The database {using!r} does not answer: {str(error).strip()}") from error
 
 
 def _document(found: metrics.Overview) -> dict[str, Any]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_dbq.exceptions import DBQError
+from django_dbq.management.command import JobsCommand
 from django_dbq.models import pause_queue
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Pause a queue: workers claim nothing from it until it is resumed."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("name", help="the queue")
-        parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         name = options["name"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connections, router
 
 from django_dbq.compat.django_q_settings import NAME_VARIABLE, SAVE_LIMIT_PER, cluster
 from django_dbq.exceptions import SettingsError
+from django_dbq.management.command import JobsCommand
 from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
 from django_dbq.management.memory import loaded_for_good
@@ -18,17 +19,17 @@ from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.supervisor import Supervisor
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Run the workers that Q_CLUSTER describes: one process for each CPU, unless it says how many."
 
     requires_system_checks = ()  # But see show_faults.
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument(
             "--name", "-n", help="the cluster, by its name in ALT_CLUSTERS or that of its queue"
         )
         parser.add_argument("--run-once", action="store_true", help="run what is due, then exit")
-        parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

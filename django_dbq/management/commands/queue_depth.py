@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
+from django_dbq.management.command import JobsCommand
 from django_dbq.models import Job
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Print how many jobs wait in the given queues."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("queue_name", nargs="*", default=["default"], help="queues to count (default)")
         parser.add_argument(
             "--exclude_future_jobs",
@@ -23,7 +25,6 @@ class Command(BaseCommand):
             const=True,
             help="leave out jobs whose run_after is ahead",
         )
-        parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         depths = Job.get_queue_depths(

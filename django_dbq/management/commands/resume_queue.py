@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from django_dbq.management.command import JobsCommand
 from django_dbq.models import paused_queues, resume_queue
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Let workers claim from a paused queue again."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("name", help="the queue")
-        parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         name, using = options["name"], options["database"]

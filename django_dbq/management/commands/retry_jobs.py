@@ -7,12 +7,13 @@ from argparse import ArgumentTypeError
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import router
 from django.utils import timezone
 
 from django_dbq.engine.lifecycle import FINISHED_STATES, HELD_STATES, State
 from django_dbq.exceptions import DELAY_SECONDS_MAX
+from django_dbq.management.command import JobsCommand
 from django_dbq.models import Job
 from django_dbq.store import get_store
 
@@ -20,10 +21,11 @@ BATCH = 1_000
 HOURS_MAX = DELAY_SECONDS_MAX / 3_600
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Run finished jobs again, from the task they ended at."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("id", nargs="*", type=UUID, help="these jobs; without ids, all that match")
         states = [str(state) for state in FINISHED_STATES]
         parser.add_argument(
@@ -39,7 +41,6 @@ class Command(BaseCommand):
         )
         parser.add_argument("--hours", type=_hours, help="only those that nobody touched for this long")
         parser.add_argument("--dry-run", action="store_true", help="say how many, change nothing")
-        parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         using = options["database"] or router.db_for_write(Job)

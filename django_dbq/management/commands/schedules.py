@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
 from django.db import router
 
 from django_dbq.exceptions import ScheduleError
+from django_dbq.management.command import JobsCommand
 from django_dbq.models import Schedule
 from django_dbq.redaction import redact_text
 
@@ -16,11 +16,8 @@ HEAD = ("NAME", "RUNS", "WHEN", "TIME ZONE", "NEXT RUNS", "LAST RUN", "STATE")
 NEXT = 3
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "List schedules: what they run and when, their next three runs, and how the last one ended."
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--database", help="the database that holds the jobs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         using = options["database"] or router.db_for_write(Schedule)

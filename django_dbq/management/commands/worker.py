@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import connections, router
 
 from django_dbq.management.arguments import positive, seconds
+from django_dbq.management.command import JobsCommand
 from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
 from django_dbq.management.memory import loaded_for_good
@@ -17,14 +18,14 @@ from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.supervisor import Supervisor
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     help = "Run jobs from one or more queues."
 
     requires_system_checks = ()  # But see show_faults.
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("queue_name", nargs="*", default=["default"], help="queues to serve (default)")
-        parser.add_argument("--database", help="the database that holds the jobs")
         parser.add_argument("--processes", type=positive, default=1, help="worker processes to run")
         parser.add_argument("--threads", type=positive, default=1, help="tasks at once in each process")
         parser.add_argument("--burst", action="store_true", help="run what is due, then exit")
@@ -64,6 +65,10 @@ class Command(BaseCommand):
             rss_bytes_max=options["max_rss"] and options["max_rss"] * 1_000_000,
         )
         show_faults(self)
+        for name in settings.queue_names:
+            if "," in name:
+                several = " ".join(name.replace(",", " ").split())
+                self.stderr.write(f'This serves one queue, "{name}". For several: worker {several}')
         queues = ", ".join(f'"{name}"' for name in settings.queue_names)
         limit = f" with at most one task in {settings.rate_limit_seconds:g} s"
         self.stdout.write(
