@@ -21,7 +21,9 @@ ABOUT_CONNECTIONS = {"worker/connections.py", "worker/listener.py"}
 
 
 def test_statements_stand_in_the_store():
-    sending = {name for name in OUTSIDE if re.search(r"(?<!super\(\))\.(cursor|execute|raw)\(", SOURCES[name])}
+    sending = {
+        name for name in OUTSIDE if re.search(r"(?<!super\(\))\.(cursor|execute|raw)\(", SOURCES[name])
+    }
     assert sending == ABOUT_CONNECTIONS
 
 

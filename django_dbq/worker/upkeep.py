@@ -93,10 +93,12 @@ class Upkeep:
         return bool(staged or woken or ready or fired.jobs), spent
 
     def _note_pauses(self, paused: frozenset[str]) -> None:
-        for what, names in (("Paused", paused - self.paused), ("Resumed", self.paused - paused)):
-            if served := names.intersection(self.settings.queue_names):
-                logger.info("%s: queues=%s worker=%s", what, ",".join(sorted(served)), self.worker)
-        self.paused, self.resumed = paused, False
+        before, self.paused, self.resumed = self.paused, paused, False
+        served = self.settings.queue_names
+        if begun := (paused - before).intersection(served):
+            logger.info("Paused: queues=%s worker=%s", ",".join(sorted(begun)), self.worker)
+        if ended := (before - paused).intersection(served):
+            logger.info("Resumed: queues=%s worker=%s", ",".join(sorted(ended)), self.worker)
 
     def _trim(self, kept: int) -> None:
         """Delete the successes that nobody wants to keep, now and then."""
