@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import select
 import time
 import uuid
@@ -64,6 +65,7 @@ class PostgresStore(base.Store):
             "keepalives_interval": max(1, half // 3),
             "keepalives_count": 1,
             "tcp_user_timeout": half * 1_000,
+            "fallback_application_name": f"django_dbq {os.getpid()}",  # Where the project gives none.
         }
         # This thread's own copy: other connections of the project stay as they are.
         options = {**defaults, **connection.settings_dict.get("OPTIONS", {})}

@@ -74,10 +74,13 @@ class Session:
                 connection.close()
                 if code_of(error) not in CONTENTION:
                     away, self._settled_at = True, float("inf")
-                now = time.monotonic()
-                if self._hurry.is_set() or now > min(began + self.retry_seconds, self.give_up_at):
+                left = min(began + self.retry_seconds, self.give_up_at) - time.monotonic()
+                if self._hurry.is_set() or left < 0:
                     raise
-                logger.warning("Database error, trying again: %s", redact_text(str(error).strip()))
+                reason = redact_text(str(error).strip())
+                logger.warning(
+                    "Database error, trying again: database=%s gives_up_in=%.0fs %s", self.using, left, reason
+                )
                 self._wait(pause * (0.5 + random.random() / 2))
                 if self.not_needed:
                     raise

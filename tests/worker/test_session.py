@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 
 import pytest
-from django.db import DatabaseError, OperationalError, ProgrammingError
+from django.db import DatabaseError, OperationalError, ProgrammingError, connections
 
 from django_dbq.store.drivers import is_missing
 from django_dbq.worker.session import Session, passes
@@ -83,6 +84,7 @@ def test_an_outage_is_told_of_and_is_not_settled_before_others_can_be_back(sessi
     caplog.set_level(logging.INFO, "django_dbq.worker")
     assert session.settled
     assert not settled_when_tried_again(session, OperationalError("server closed the connection"))
+    assert "trying again: database=default gives_up_in=30s server closed" in caplog.text
     wait_until(lambda: session.settled, "others to be back")
     assert "Database is back: seconds=0." in caplog.text and "database=default" in caplog.text
 
@@ -95,3 +97,26 @@ def test_a_deadlock_is_no_outage(session, cause, caplog):
     caplog.set_level(logging.INFO, "django_dbq.worker")
     assert settled_when_tried_again(session, raised(OperationalError("deadlock"), cause))
     assert "Database is back" not in caplog.text
+
+
+def application_name(session):
+    """Return what the server calls the session of a worker that connects anew."""
+    connections["default"].close()
+
+    def statement():
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SHOW application_name")
+            return cursor.fetchone()[0]
+
+    return session.run(statement)
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_the_server_knows_a_worker_by_its_process_unless_the_project_names_it(session, monkeypatch):
+    connection = connections["default"]
+    monkeypatch.setattr(connection, "settings_dict", connection.settings_dict)  # Undone afterwards.
+    assert application_name(session) == f"django_dbq {os.getpid()}"
+    options = {**connection.settings_dict["OPTIONS"], "application_name": "shop"}
+    connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
+    assert application_name(session) == "shop"
