@@ -784,6 +784,23 @@ def test_a_raising_pre_task_hook_fails_the_attempt_and_the_task_does_not_run(cre
     assert ["boom", ("failed", ValueError, "uh oh"), "post"] == CALLS and job.state == "FAILED"
 
 
+def note_place(job, *args):
+    CALLS.append((job.state, job.next_task.rpartition(".")[2]))
+
+
+@both
+@pytest.mark.parametrize("atomic", [False, True])
+def test_what_follows_a_task_sees_what_the_job_will_be_as_in_the_original(create, way, atomic):
+    done(create(count, count, atomic=atomic, post_task_hook=note_place))
+    assert CALLS == [("READY", "count"), ("COMPLETE", "")]
+    CALLS.clear()
+    retry = {"max_attempts": 2, "delay_seconds": 0}
+    hooks = {"failure_hook": note_place, "post_task_hook": note_place}
+    job = done(create(boom, retry=retry, atomic=atomic, **hooks))
+    assert CALLS == ["boom", ("READY", "boom"), "boom", ("FAILED", "boom"), ("FAILED", "boom")]
+    assert (job.state, job.next_task) == ("FAILED", path(boom))
+
+
 def boom_on_failure(job, exception):
     CALLS.append("boom on failure")
     raise RuntimeError("the hook itself") from exception
@@ -844,8 +861,9 @@ def spoil_in_hook(job, *args):
 def test_a_hook_that_spoils_the_workspace_changes_nothing_else(create, way, caplog):
     with caplog.at_level(logging.ERROR, "django_dbq"):
         job = done(create(count, nothing, post_task_hook=spoil_in_hook))
-    assert job.state == "COMPLETE" and "bad" not in job.workspace
+    assert (job.state, job.workspace) == ("COMPLETE", {"count": 1})
     assert "['bad']" in caplog.text
+    assert ["as a hook left it cannot be written" in error for error in runs(job, "error")] == [True, True]
 
 
 @both
@@ -1488,3 +1506,128 @@ def test_a_job_that_a_worker_of_the_original_holds_is_left_alone(create, way):
     stopping = create(count)
     Job.objects.filter(pk=stopping.pk).update(state="STOPPING")
     assert (done(held).state, done(stopping).state) == ("PROCESSING", "STOPPING")
+
+
+# What a task is not meant to do.
+
+
+def delete_itself(job, *args):
+    job.delete()
+
+
+@both
+@pytest.mark.parametrize("way_of", ["task", "hook"])
+def test_a_job_that_deletes_itself_is_gone_and_its_worker_goes_on(create, way, way_of):
+    job = create(delete_itself) if way_of == "task" else create(boom, failure_hook=delete_itself)
+    good = create(nothing, name="good")
+    drain()
+    assert not Job.objects.filter(pk=job.pk).exists()
+    good.refresh_from_db()
+    assert good.state == "COMPLETE"
+
+
+@both
+def test_an_atomic_task_that_deletes_its_job_is_undone_and_says_why(create, way):
+    job = done(create(delete_itself, atomic=True))
+    assert (job.state, job.lost_attempts) == ("FAILED", 0)
+    assert f"job {job.pk} was deleted while its task ran, which was rolled back" in job.error
+
+
+def yields(job):
+    CALLS.append("begun")
+    yield job
+
+
+async def yields_later(job):
+    yield job
+
+
+def forgets_to_call(job):
+    return Snooze
+
+
+@both
+@pytest.mark.parametrize(
+    "task, why",
+    [
+        (yields, "yields is a generator: nothing of it has run"),
+        (yields_later, "yields_later is a generator"),
+        (forgets_to_call, "return Snooze(…), not Snooze"),
+    ],
+)
+def test_a_task_that_cannot_mean_what_it_says_fails(create, way, task, why):
+    job = done(create(task))
+    assert job.state == "FAILED" and why in job.error and CALLS == []
+
+
+@both
+@pytest.mark.parametrize("workspace, kind", [(["x"], "list"), ("x", "str"), (5, "int")])
+def test_a_workspace_that_is_no_object_fails_the_job_before_its_task_runs(create, way, workspace, kind):
+    job = create(note_task)
+    Job.objects.filter(pk=job.pk).update(workspace=workspace)  # As the original package let one be created.
+    job = done(job)
+    assert job.state == "FAILED" and f"its workspace is a {kind}, no JSON object" in job.error
+    assert CALLS == [] and job.workspace == workspace
+
+
+@both
+def test_a_row_without_a_next_task_begins_at_the_first(create, way):
+    job = create(count, nothing)
+    # As bulk_create of the original package has left it.
+    Job.objects.filter(pk=job.pk).update(next_task="", plan=None)
+    assert done(job).workspace == {"count": 1} and job.state == "COMPLETE"
+
+
+def leave_a_result_and_fail(job):
+    CALLS.append(job.result)
+    job.result = "of a failure"
+    if len(CALLS) == 1:
+        raise ValueError("not yet")
+    job.result = ("a", "tuple")
+
+
+def note_result(job):
+    CALLS.append(job.result)
+
+
+@both
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_result_is_what_is_recorded_of_it(create, way, atomic):
+    retry = {"max_attempts": 2, "delay_seconds": 0}
+    job = done(create({"task": leave_a_result_and_fail, "retry": retry}, note_result, atomic=atomic))
+    assert CALLS == [None, None, ["a", "tuple"]]
+    assert job.result == ["a", "tuple"]
+
+
+def wait_for_the_urgent_one(job):
+    CALLS.append("looked")
+    if len(CALLS) == 200:  # By now its worker knows it to be quick.
+        Job.objects.create(name="urgent", priority=100, workspace={"until": time.time() + 30})
+    if len(CALLS) > 200 and time.time() > Job.objects.get(name="urgent").workspace["until"]:
+        raise TimeoutError("nothing urgent has run")
+    return Finish() if "urgent" in CALLS else Snooze(0)
+
+
+def be_urgent(job):
+    CALLS.append("urgent")
+
+
+@by_a_worker
+def test_a_job_that_goes_on_for_ever_gives_way_to_what_is_more_urgent(create):
+    create(be_urgent, name="urgent").delete()
+    assert done(create(wait_for_the_urgent_one)).state == "COMPLETE"
+
+
+def leave_something_slow(job):
+    transaction.on_commit(lambda: time.sleep(2.2))
+
+
+@by_a_worker
+def test_what_an_atomic_task_leaves_to_be_called_may_take_longer_than_a_lease(create, settings):
+    settings.DBQ = {"LEASE_SECONDS": 1}
+    job = done(create(leave_something_slow, count_rows, atomic=True))
+    assert (job.state, runs(job, "outcome")) == ("COMPLETE", ["done", "done"])
+
+
+def count_rows(job):
+    Row.objects.count()

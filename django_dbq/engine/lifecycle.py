@@ -186,7 +186,10 @@ def decide(
                 return _stay(job, outcome, State.FAILED, error=fault)
             return _begin(job, outcome, plan, index)
         case Snoozed(delay_seconds):
-            return _again(job, outcome, State.READY, delay_seconds=delay_seconds)
+            # It ran to its end, so whatever its workers died of is over.
+            transition = _again(job, outcome, State.READY, delay_seconds=delay_seconds)
+            transition.attempt, transition.lost_attempts = transition.attempt - job.lost_attempts, 0
+            return transition
         case Failed(error, may_retry, wanted):
             delay = retry.delay(job.attempt - job.lost_attempts, chance)
             if delay is None or not may_retry:

@@ -9,7 +9,7 @@ from django_dbq.models.queue import PausedQueue, pause_queue, paused_queues, res
 from django_dbq.models.run import TaskRun
 from django_dbq.models.schedule import Schedule, ScheduleRun
 from django_dbq.models.views import FailedJob, QueuedJob, SuccessfulJob
-from django_dbq.models.workspace import Unreadable, decode_workspace, encode_result, encode_workspace
+from django_dbq.models.workspace import Unreadable, decode, decode_workspace, encode_result, encode_workspace
 
 __all__ = [
     "DEFAULT_DELETE_JOBS_AFTER_HOURS",
@@ -26,6 +26,7 @@ __all__ = [
     "TaskRun",
     "Unreadable",
     "WorkerProcess",
+    "decode",
     "decode_workspace",
     "encode_result",
     "encode_workspace",

@@ -107,6 +107,7 @@ class Job(models.Model):
     trusted_until: float = float("inf")  # time.monotonic() after which the lease may have run out.
     asked_to_stop: bool = False
     timeout_seconds: float | None = None  # Of the present task.
+    kept_since: float | None = None  # time.monotonic() since when it has gone on without being claimed.
     _writer: Callable[[Job], None] | None = None
 
     # What a save() of a row that exists writes, where the caller has changed it: workers
@@ -309,9 +310,13 @@ class Job(models.Model):
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete this job, with its history."""
         using = using or router.db_for_write(type(self), instance=self)
+        pk = self.pk
         with transaction.atomic(using=using):
-            lock_jobs(using, [self.pk])
-            return super().delete(using, keep_parents)
+            lock_jobs(using, [pk])
+            deleted = super().delete(using, keep_parents)
+        if self._writer is not None:
+            self.pk = pk  # By which its worker knows it, whose task goes on.
+        return deleted
 
     def cancel(self) -> bool:
         """Cancel this job; return False when it has finished already.

@@ -174,8 +174,7 @@ class Executor:
         if job.call is not None:
             self._call_hooks_of_call(job, transition, traceback_of(error))
         if entry is not None:
-            self._call_hook("failure_hook", entry.failure_hook, job, error)
-            self._call_hook("post_task_hook", entry.post_task_hook, job)
+            self._call_hooks(entry, job, transition, error)
             transition.workspace = self._encoded(job)
         return Attempt(job, transition, 0.0, error)
 
@@ -203,6 +202,8 @@ class Executor:
         except UnknownJob as error:
             raise TaskUnavailable(str(error)) from None
         plan: Sequence[str] = job.plan or workflow.plan
+        if not job.next_task:
+            job.next_task = plan[0]  # A row that bulk_create of the original package has made.
         position = locate(plan, job.position, job.next_task)
         if position is None or job.next_task not in conf.task_paths():
             raise TaskUnavailable(
@@ -219,8 +220,12 @@ class Executor:
     # Running it.
 
     def _run_plain(self, job: Job, step: _Step, began: float) -> Attempt:
+        result = None if job.result is None else copy.deepcopy(job.result)
         outcome, error = self._call(job, step)
-        return self._settle(job, step, outcome, error, began)
+        attempt = self._settle(job, step, outcome, error, began)
+        if error is not None and not attempt.transition.finished:
+            job.result = result  # The next attempt starts from what is recorded.
+        return attempt
 
     def _run_atomic(self, job: Job, step: _Step, began: float) -> Attempt:
         """Run the task, its record and the jobs it creates in one transaction.
@@ -231,6 +236,9 @@ class Executor:
         attempt: Attempt | None = None
         try:
             with ExitStack() as watched, transaction.atomic(using=self.using):
+                if self.watching is not nullcontext:
+                    # Called first, before what the task leaves to be called: only the commit is watched.
+                    transaction.on_commit(watched.close, using=self.using)
                 outcome, error = self._call(job, step, atomic=True)
                 if error is not None:
                     raise error
@@ -245,6 +253,8 @@ class Executor:
                     [attempt.transition], worker=self.worker, lease_seconds=conf.options().LEASE_SECONDS
                 )
                 if not states:
+                    if not Job.objects.using(self.using).filter(pk=job.pk).exists():
+                        raise DBQError(f"job {job.id} was deleted while its task ran, which was rolled back")
                     raise LeaseLost(f"job {job.id} is no longer this worker's; its task was rolled back")
             attempt.note(states)
             return attempt
@@ -287,8 +297,10 @@ class Executor:
         undone = _NOTHING if atomic or not any(before.values()) else statement_errors_undone(before)
         limited = not step.asynchronous and step.task.timeout_seconds is not None
         try:
-            if isinstance(job.workspace, Unreadable):
-                raise Abort(f"its workspace {job.workspace}: replace it with save(), then retry the job")
+            if not isinstance(job.workspace, dict):
+                found, kind = job.workspace, type(job.workspace).__name__
+                fault = found if isinstance(found, Unreadable) else f"is a {kind}, no JSON object"
+                raise Abort(f"its workspace {fault}: replace it with save(), then retry the job")
             with undone, time_limit(step.task) if limited else _NOTHING:
                 if step.workflow.pre_task_hook:
                     run_to_its_end(import_string(step.workflow.pre_task_hook), job)
@@ -311,6 +323,8 @@ class Executor:
                 case Finish(result):
                     outcome = Finished()
                     job.result = job.result if result is None else result
+                case type() if returned in (Snooze, GoTo, Finish):
+                    raise DBQError(f"return {returned.__name__}(…), not {returned.__name__}")
                 case _:
                     outcome = Done()
             # What cannot be kept fails the attempt, whatever the hooks do afterwards.
@@ -353,11 +367,10 @@ class Executor:
         position, attempt_number = job.position, job.attempt
         transition = decide(job, outcome, step.plan, step.task.retry, random.random())
         hooks_failed = ""
-        if transition.state is State.FAILED and error is not None:
-            if self._encoded(job) is None:
-                job.workspace = decode_workspace(job.recorded_workspace)  # For the hooks to go on from.
-            hooks_failed += self._call_hook("failure_hook", step.workflow.failure_hook, job, error)
-        hooks_failed += self._call_hook("post_task_hook", step.workflow.post_task_hook, job)
+        failed = transition.state is State.FAILED and error is not None
+        if failed and self._encoded(job) is None:
+            job.workspace = decode_workspace(job.recorded_workspace)  # For the hooks to go on from.
+        hooks_failed += self._call_hooks(step.workflow, job, transition, error if failed else None)
         text = None if error is None else traceback_of(error)
         told = _ends_are_told()
         if job.call is not None and transition.finished:
@@ -382,6 +395,9 @@ class Executor:
         if error is None or transition.finished:
             followed = told or job.call is not None or step.workflow.post_task_hook is not None
             text = self._encoded(job) if followed or error is not None else step.left
+            if text is None and error is None:
+                text = step.left  # What the task left is kept, whatever a hook has made of it.
+                run.error = f"{run.error or ''}\nThe workspace as a hook left it cannot be written."
             if text is not None and text != job.recorded_workspace:
                 transition.workspace = text
             if text is not None and text != step.recorded:
@@ -419,6 +435,20 @@ class Executor:
         except WorkspaceError as error:
             logger.error("Result not kept: job=%s name=%s %s", job.id, job.name, error)
             return None
+
+    def _call_hooks(
+        self, workflow: Workflow, job: Job, transition: Transition, failed: BaseException | None
+    ) -> str:
+        """Call what follows a task, to which the job shows what it will be; return the text of its errors."""
+        if workflow.failure_hook is None and workflow.post_task_hook is None:
+            return ""
+        before, text = (job.state, job.next_task), ""
+        job.state, job.next_task = transition.state.value, transition.next_task
+        if failed is not None:
+            text = self._call_hook("failure_hook", workflow.failure_hook, job, failed)
+        text += self._call_hook("post_task_hook", workflow.post_task_hook, job)
+        job.state, job.next_task = before
+        return text
 
     def _call_hook(self, kind: str, path: str | None, job: Job, *args: Any) -> str:
         """Call a hook that follows a task; return the text of its own error, which changes nothing else."""

@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 from django_dbq import calls
 from django_dbq.engine.arguments import NotEncodable, encode
 from django_dbq.engine.directives import Finish, Snooze
-from django_dbq.exceptions import TaskUnavailable, WorkspaceError
+from django_dbq.exceptions import DBQError, TaskUnavailable, WorkspaceError
 from django_dbq.models import Job
 from django_dbq.worker.errors import leave_to_the_person, line_of
 
@@ -95,9 +95,11 @@ def _kept(job: Job, returned: Any, typed: bool) -> Any:
 def run_to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function, plain or `async def`, and return what it returns in the end."""
     returned = function(*args, **kwargs)
-    if returned is None or not inspect.iscoroutine(returned):
-        return returned
-    return async_to_sync(_awaited)(returned)
+    if returned is None:
+        return None
+    if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        raise DBQError(f"{function.__name__} is a generator: nothing of it has run. Let it return, not yield")
+    return async_to_sync(_awaited)(returned) if inspect.iscoroutine(returned) else returned
 
 
 async def _awaited(coroutine: Any) -> Any:

@@ -22,7 +22,7 @@ from django.db import DatabaseError, InterfaceError
 
 from django_dbq import conf
 from django_dbq.engine.lifecycle import Run, Snoozed, State, Transition
-from django_dbq.models import Job, WorkerProcess
+from django_dbq.models import Job, WorkerProcess, decode
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 from django_dbq.store.base import AWAITED_SECONDS, Batch
@@ -306,9 +306,11 @@ class Keeper(threading.Thread):
     def keeps(self, job: Job) -> bool:
         """Tell whether a job that can go on stays on this worker.
 
-        Quick ones do. Others go back, so that what is more urgent comes first.
+        Quick ones do, for a second. Others go back, so that what is more urgent comes first.
         """
         if self._stopping or self.settings.rate_limit_seconds or job.queue_name in self._upkeep.paused:
+            return False
+        if job.kept_since is not None and time.monotonic() > job.kept_since + HOSTAGE_SECONDS:
             return False
         return self.pace.quick(job.name)
 
@@ -346,8 +348,10 @@ class Keeper(threading.Thread):
             priority=job.priority if transition.priority is None else transition.priority,
             prior_state=State.READY,
             workspace=transition.workspace or job.recorded_workspace,
+            result=job.result if transition.result is None else decode(transition.result),
         )
         fresh.trusted_until = job.trusted_until
+        fresh.kept_since = job.kept_since or time.monotonic()
         self._held[fresh.id] = fresh
         return fresh
 

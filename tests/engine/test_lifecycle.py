@@ -173,10 +173,15 @@ def test_going_to_the_same_task_counts_as_a_new_task():
     assert (transition.position, transition.attempt, transition.lost_attempts) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("outcome", [Snoozed(1), Parked("what?", 60), GivenBack()], ids=str)
+@pytest.mark.parametrize("outcome", [Parked("what?", 60), GivenBack()], ids=str)
 def test_what_used_no_attempt_gives_it_back_and_keeps_the_losses(outcome):
     transition = decide(at(1, attempt=3, lost_attempts=2), outcome, PLAN, ONCE, 0.5)
     assert (transition.attempt, transition.lost_attempts) == (2, 2)
+
+
+def test_a_task_that_has_put_itself_off_is_not_what_its_workers_died_of():
+    transition = decide(at(1, attempt=4, lost_attempts=2), Snoozed(1), PLAN, ONCE, 0.5)
+    assert (transition.attempt, transition.lost_attempts) == (1, 0)
 
 
 def test_a_lost_attempt_is_no_failure_of_the_task():
