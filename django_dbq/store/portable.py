@@ -36,6 +36,12 @@ CLAIM_ROUNDS_MAX = 20  # Each takes what the one before found locked.
 
 
 class PortableStore(base.Store):
+    def prepare_session(self, lease_seconds: float) -> None:
+        connection = connections[self.using]
+        if connection.vendor == "mysql":  # Else a lock is waited for longer than a lease lasts.
+            with connection.cursor() as cursor:
+                cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+
     def enqueue_many(self, alike: Job, workspaces: Sequence[str]) -> list[uuid.UUID]:
         names = ("name", "queue_name", "priority", "run_after")
         given = {name: getattr(alike, name) for name in names}
@@ -227,9 +233,11 @@ class PortableStore(base.Store):
         worker: str,
         lease_seconds: float,
         lost_attempts_max: int,
+        held: Collection[Any] = (),
         now: datetime.datetime | None = None,
     ) -> tuple[int, list[Job]]:
         expired = self._jobs().filter(lease_until__lt=now or self.clock(), state__in=HELD_STATES)
+        expired = expired.exclude(claimed_by=worker, id__in=held)
         if not expired.exists():
             return 0, []
         ready, spent = 0, []

@@ -487,11 +487,24 @@ class Executor:
         """Write what a running task has so far; `Job.save()` comes here."""
         text = encode_workspace(job.workspace)
         result = None if job.result is None else encode_result(job.result)
-        with self.watching(connections[self.using]):
+        connection = connections[self.using]
+        with self.watching(connection):
             held = self.store.save_progress(job, workspace=text, result=result, worker=self.worker)
         if not held:
             raise LeaseLost(f"job {job.id} is no longer this worker's; nothing was saved")
+        if connection.in_atomic_block and self.watching is not nullcontext:
+            self._renew_after_commit(job)
         job.recorded_workspace = text
+
+    def _renew_after_commit(self, job: Job) -> None:
+        """Renew the lease of a job whose row its own transaction locks, should that outlast a part of it."""
+        late = time.monotonic() + conf.options().LEASE_SECONDS / 3
+
+        def renew() -> None:
+            if time.monotonic() > late:
+                self._still_held(job)
+
+        transaction.on_commit(renew, using=self.using)
 
 
 def _somebody_is_told(job: Job, step: _Step) -> bool:

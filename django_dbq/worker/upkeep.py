@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.db import router
@@ -34,6 +34,7 @@ class Upkeep:
         self.worker = worker
         self.settings = settings
         self.may_rescue: Callable[[], bool] = lambda: True
+        self.held: Callable[[], Collection[Any]] = tuple  # The ids of the worker's own jobs.
         self.due_at = time.monotonic()
         self.wake_at = float("inf")  # Sooner, for the groups that may be done.
         self.paused: frozenset[str] = frozenset()  # Queues from which nothing is to be claimed.
@@ -83,6 +84,7 @@ class Upkeep:
                 worker=self.worker,
                 lease_seconds=options.LEASE_SECONDS,
                 lost_attempts_max=options.LOST_ATTEMPTS_MAX,
+                held=self.held(),
             )
         if ready or spent:
             logger.warning("Rescued: ready=%d failed=%d worker=%s", ready, len(spent), self.worker)
