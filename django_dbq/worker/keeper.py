@@ -87,6 +87,7 @@ class Keeper(threading.Thread):
         self.failure: Attempt | None = None  # The one that stopped it.
         self.parent: int | None = None  # The supervisor's process id.
         self.fallen: tuple[str, ...] = ()  # Workers known to be dead: their jobs need not wait.
+        self.at_first_claim: Callable[[], None] | None = None
         self._upkeep = Upkeep(self.store, self.worker, settings)
         self._upkeep.may_rescue = self._may_rescue
         self._upkeep.held = lambda: self._held
@@ -409,6 +410,9 @@ class Keeper(threading.Thread):
             return
         sent = time.monotonic()
         batch = self._session.run(lambda: self._claimed(limit))
+        if batch.size and self.at_first_claim is not None:
+            self.at_first_claim()
+            self.at_first_claim = None
         self._hungry = batch.size >= limit if self._chosen is None else bool(self._chosen)
         self._jobs_begun += batch.size
         if self.settings.rate_limit_seconds and batch.size:

@@ -85,3 +85,14 @@ def test_a_worker_that_has_run_its_share_is_replaced(one_bench):
     assert len({pid for _, pid, _ in one_bench.witnesses()}) >= 5
     supervisor.popen.terminate()
     assert supervisor.wait() == 0, supervisor.log()
+
+
+def test_a_supervisor_outlives_many_jobs_that_kill_their_workers(one_bench):
+    killers = [one_bench.create("kill_worker") for _ in range(6)]
+    neighbours = [one_bench.create("nothing") for _ in range(4)]
+    supervisor = one_bench.worker("--processes", "2", "--burst")
+    for killer in killers:
+        one_bench.wait_for(killer, "FAILED")
+    for neighbour in neighbours:
+        one_bench.wait_for(neighbour)
+    assert "keep falling" not in supervisor.log()
