@@ -51,6 +51,12 @@ def test_lists_and_chains_run_on_a_worker(worker):
     assert result_group(group, count=2) == [1, 2]
 
 
+def test_a_worker_that_works_off_what_is_due_runs_a_chain_to_its_end(manage):
+    async_chain([(functions.write, (text,)) for text in "abcde"])
+    assert manage("worker", "--burst", TEST_DBQ='{"POLL_INTERVAL_SECONDS": 600}').wait() == 0
+    assert Job.objects.filter(state="COMPLETE").count() == 5
+
+
 def test_a_worker_that_wakes_after_its_lease_does_not_run_the_rest_of_a_chain_again(manage, tmp_path):
     first = (f"{CALLS}.write_when_told", (str(tmp_path),), {"save": False})
     async_chain([first, (functions.write, ("the end",), {"save": False})])
