@@ -147,6 +147,7 @@ class Transition:
     priority: int | None = None
     hold: bool = False  # The same worker goes on with the next task under the next claim.
     run: Run | None = None
+    follower: Any = None  # A new job, to be inserted with the record of this success.
 
     @property
     def finished(self) -> bool:

@@ -134,6 +134,10 @@ class AddIndexOnline(migrations.AddIndex):
     def _applies(self, schema_editor, model):
         connection = schema_editor.connection
         able = connection.features.supports_expression_indexes or not self.index.contains_expressions
+        # Without its condition an index on the key would be a second one on the same rows, and whoever locks
+        # them through the one might wait in a circle with who locks them through the other.
+        if self.index.condition is not None and self.index.fields == [model._meta.pk.name]:
+            able = connection.features.supports_partial_indexes
         return able and self.allow_migrate_model(connection.alias, model)
 
 

@@ -117,7 +117,6 @@ class Store(Pruning, Groups, Schedules):
     ) -> list[Job]:
         """Take these jobs for `worker` where they wait, due or not; count an attempt of each."""
 
-    @abstractmethod
     def record(
         self,
         transitions: Sequence[Transition],
@@ -130,8 +129,36 @@ class Store(Pruning, Groups, Schedules):
 
         A transition with `hold` keeps the job for `worker` under the next claim number,
         with its next attempt counted. A job that could go on, but that somebody asked to
-        cancel, becomes CANCELLED instead: only the answer tells.
+        cancel, becomes CANCELLED instead: only the answer tells. What follows a success
+        is inserted in one transaction with it.
         """
+        followed = [each for each in transitions if each.follower is not None]
+        if not followed:
+            return self._record(transitions, worker=worker, lease_seconds=lease_seconds, now=now)
+        with self.write():
+            states = self._record(transitions, worker=worker, lease_seconds=lease_seconds, now=now)
+            self._insert_followers(
+                [each.follower for each in followed if states.get(each.job_id) == State.COMPLETE]
+            )
+        return states
+
+    @abstractmethod
+    def _record(
+        self,
+        transitions: Sequence[Transition],
+        *,
+        worker: str,
+        lease_seconds: float,
+        now: datetime.datetime | None,
+    ) -> dict[Any, str]:
+        """Do what `record` does, of what nothing follows."""
+
+    def _insert_followers(self, jobs: list[Job]) -> None:
+        """Insert jobs that were made ready, and heard of, where their calls ran."""
+        # Django's own way: this may be the keeper, which runs nothing of the project's.
+        rows: models.QuerySet[Job] = models.QuerySet(Job, using=self.using)
+        rows.bulk_create(jobs)
+        self.announce({job.queue_name for job in jobs})
 
     @abstractmethod
     def save_progress(self, job: Job, *, workspace: str, result: str | None, worker: str) -> bool:

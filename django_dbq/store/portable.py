@@ -117,13 +117,13 @@ class PortableStore(base.Store):
                 break
         return jobs
 
-    def record(
+    def _record(
         self,
         transitions: Sequence[Transition],
         *,
         worker: str,
         lease_seconds: float,
-        now: datetime.datetime | None = None,
+        now: datetime.datetime | None,
     ) -> dict[Any, str]:
         sent = time.monotonic()
         with self.write():

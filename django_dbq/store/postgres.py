@@ -197,13 +197,13 @@ class PostgresStore(base.Store):
         values |= {"worker": worker, "lease": lease_seconds}
         return self._claimed("claim_by_id", values).read()
 
-    def record(
+    def _record(
         self,
         transitions: Sequence[Transition],
         *,
         worker: str,
         lease_seconds: float,
-        now: datetime.datetime | None = None,
+        now: datetime.datetime | None,
     ) -> dict[Any, str]:
         if len(transitions) == 1:
             values = columns_of_one(transitions[0], time.monotonic(), worker, lease_seconds)

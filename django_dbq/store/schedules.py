@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import IntegrityError, OperationalError, connections, models
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    models,
+)
 from django.db.models.functions import Now
 
 from django_dbq.engine.workflow import Workflow
@@ -84,38 +92,50 @@ class Schedules(Part):
                 schedule.fail(error, now, pause_seconds=SCHEDULE_PAUSE_SECONDS, most=SCHEDULE_FAILURES_MAX)
                 fired.failed.append(schedule)
 
-    def declare(self, workflows: Iterable[Workflow], now: datetime.datetime | None = None) -> None:
+    def declare(
+        self, workflows: Iterable[Workflow], now: datetime.datetime | None = None
+    ) -> list[tuple[str, Exception]]:
         """Make the schedules that entries of JOBS declare, and change them as the entries have changed.
 
-        Those whose entry has gone are disabled. Harmless when done twice, or by two at once.
+        Those whose entry has gone are disabled. Harmless when done twice, or by two at once. Return the names
+        of entries that their row cannot follow, each with the reason: they keep no other from it.
         """
+        refused: list[tuple[str, Exception]] = []
         declared = {entry.name: entry for entry in workflows if entry.schedule is not None}
         rows = Schedule.objects.using(self.using).filter(declared__isnull=False)
         found = {row.declared: row for row in rows}
         for name, entry in declared.items():
-            values = _declared(entry)
-            row = found.pop(name, None)
-            if row is None:
-                try:
-                    with self.write():
-                        Schedule(declared=name, next_run=now or self.clock(), **values).save(using=self.using)
-                except IntegrityError:
-                    if not rows.filter(declared=name).exists():
-                        raise  # Not for its name, which another worker has made meanwhile.
-            elif row.error == GONE or any(getattr(row, key) != value for key, value in values.items()):
-                self._change(row, values)
+            try:
+                self._follow(found.pop(name, None), name, _declared(entry), now)
+            except Exception as error:
+                of_the_database = isinstance(error, (DatabaseError, InterfaceError))
+                if of_the_database and not isinstance(error, (IntegrityError, DataError)):
+                    raise  # Not the row's fault.
+                # Another worker may have made the row of this name meanwhile.
+                if not (isinstance(error, IntegrityError) and rows.filter(declared=name).exists()):
+                    refused.append((name, error))
         for row in found.values():
             if row.enabled:
                 rows.filter(pk=row.pk, enabled=True).update(enabled=False, error=GONE)
+        return refused
 
-    def _change(self, row: Schedule, values: dict[str, Any]) -> None:
+    def _follow(
+        self, row: Schedule | None, name: str, values: dict[str, Any], now: datetime.datetime | None
+    ) -> None:
+        """Make the row of an entry, or change it where it is not as the entry says."""
+        as_it_says = all(getattr(row, key, None) == value for key, value in values.items())
+        if row is not None and row.error != GONE and as_it_says:
+            return
         with self.write():
-            row = Schedule.objects.using(self.using).select_for_update().get(pk=row.pk)
+            if row is not None:  # It may be deleted meanwhile.
+                row = Schedule.objects.using(self.using).select_for_update().filter(pk=row.pk).first()
+            if row is None:
+                row = Schedule(declared=name, next_run=now or self.clock())
             for key, value in values.items():
                 setattr(row, key, value)
             if row.error == GONE:
                 row.enabled = True
-            row.save()
+            row.save(using=self.using)
 
 
 def _declared(entry: Workflow) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class _Step:
     asynchronous: bool = False
     left: str | None = None  # The workspace as the task left it, as JSON; what follows may change it.
     via: calls.Via | None = None
+    follower: Job | None = None  # What is to follow a call that has succeeded.
 
 
 class Executor:
@@ -332,18 +333,24 @@ class Executor:
             if job.result is not None:
                 encode_result(job.result)
             if job.call is not None and not isinstance(outcome, Snoozed):
-                self._go_on(job)
+                step.follower = self._follower(job)
             return outcome, None
         except BaseException as error:
             leave_to_the_person(error)
             drop_open_transactions(before)
             return self._failed(error, step.task.retry), error
 
-    def _go_on(self, job: Job) -> None:
-        """Create the job that follows a call in its chain, where an earlier attempt has not."""
+    def _follower(self, job: Job) -> Job | None:
+        """Return the job that follows a call in its chain, ready to insert, where no earlier success has.
+
+        The record inserts it: a claim that was lost is followed by nothing, and so is a worker that dies.
+        """
         columns = calls.following(job)
-        if columns is not None and not Job.objects.using(self.using).filter(pk=columns["id"]).exists():
-            Job(**columns).save(using=self.using)
+        if columns is None or Job.objects.using(self.using).filter(pk=columns["id"]).exists():
+            return None
+        follower = Job(**columns)
+        follower._make_ready()
+        return follower
 
     def _failed(self, error: BaseException, retry: RetryPolicy) -> Failed:
         if isinstance(error, Retry):
@@ -406,6 +413,8 @@ class Executor:
             if job.result is not None:
                 transition.result = self._encoded_result(job)
         transition.run = run
+        if transition.state is State.COMPLETE:
+            transition.follower = step.follower
         unwanted = transition.state is State.COMPLETE and job.call is not None and calls.unwanted(job.call)
         return Attempt(job, transition, seconds, error, unwanted=unwanted)
 

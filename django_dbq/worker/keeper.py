@@ -279,6 +279,8 @@ class Keeper(threading.Thread):
                     self._jobs_begun -= 1  # It will be claimed again: one job is counted once.
                     if self._chosen is not None and attempt.transition.outcome != Snoozed.kind:
                         self._chosen.appendleft(attempt.job.id)
+            if attempt.transition.follower is not None:
+                self._hungry = True
             if self.settings.stop_at_failure and attempt.error is not None:
                 self.code = 1
                 self.failure = self.failure or attempt

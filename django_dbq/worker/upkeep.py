@@ -120,7 +120,9 @@ class Upkeep:
         """Make the schedules of JOBS rows, once; where a router sends them, if it is here."""
         workflows = conf.workflows()
         if workflows is not self._declared and router.db_for_write(Schedule) == self.store.using:
-            self.store.declare(workflows.values())
+            for name, error in self.store.declare(workflows.values()):
+                reason = redact_text(f"{type(error).__name__}: {error}")
+                logger.error("Schedule not declared: name=%s %s", name, reason)
         self._declared = workflows
 
     def _fire(self) -> Fired:

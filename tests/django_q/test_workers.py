@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import threading
 import time
 
@@ -13,6 +16,8 @@ from django_dbq.compat.django_q import async_chain, async_iter, async_task, fetc
 from tests.conftest import wait_until
 from tests.django_q import functions
 from tests.models import Row
+
+CALLS = "tests.calls.functions"
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,9 +51,32 @@ def test_lists_and_chains_run_on_a_worker(worker):
     assert result_group(group, count=2) == [1, 2]
 
 
+def test_a_worker_that_works_off_what_is_due_runs_a_chain_to_its_end(manage):
+    async_chain([(functions.write, (text,)) for text in "abcde"])
+    assert manage("worker", "--burst", TEST_DBQ='{"POLL_INTERVAL_SECONDS": 600}').wait() == 0
+    assert Job.objects.filter(state="COMPLETE").count() == 5
+
+
+def test_a_worker_that_wakes_after_its_lease_does_not_run_the_rest_of_a_chain_again(manage, tmp_path):
+    first = (f"{CALLS}.write_when_told", (str(tmp_path),), {"save": False})
+    async_chain([first, (functions.write, ("the end",), {"save": False})])
+    quick = {"TEST_DBQ": json.dumps({"LEASE_SECONDS": 1, "POLL_INTERVAL_SECONDS": 0.1})}
+    sleeper = manage("worker", **quick)
+    wait_until(lambda: [*tmp_path.glob("began-*")], "the first link began")
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    manage("worker", **quick)
+    wait_until(lambda: len([*tmp_path.glob("began-*")]) == 2, "it began again")
+    (tmp_path / "go-on").touch()
+    wait_until(lambda: not Job.objects.exists(), "the chain is through")
+    os.kill(sleeper.pid, signal.SIGCONT)
+    wait_until(lambda: "Lease lost, outcome dropped" in sleeper.log(), "the sleeper found out")
+    wait_until(lambda: not Job.objects.exists(), "nothing is left")
+    assert Row.objects.filter(text="the end").count() == 1
+
+
 @pytest.mark.postgresql
 def test_a_long_wait_is_woken_by_the_worker_and_asks_seldom(worker, tmp_path):
-    task_id = async_task("tests.calls.functions.write_when_told", str(tmp_path))
+    task_id = async_task(f"{CALLS}.write_when_told", str(tmp_path))
     looks, ended = [], []
 
     def wait():

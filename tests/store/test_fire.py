@@ -9,6 +9,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_dbq import conf
+from django_dbq.exceptions import ScheduleError
 from django_dbq.models import Job, Schedule, ScheduleRun
 from django_dbq.store import get_store, schedules
 from django_dbq.worker.settings import WorkerSettings
@@ -310,6 +311,56 @@ def test_what_a_person_disabled_stays_so_whatever_becomes_of_its_entry(store):
     row.save()
     for entries in ({"a": "0 6 * * *"}, {"a": "0 7 * * *"}, {}, {"a": "0 6 * * *"}):
         assert declare(store, **entries)["a"].enabled is False
+
+
+def test_a_row_that_cannot_be_declared_is_told_and_keeps_no_other_from_it(store):
+    row = declare(store, a="0 6 * * *")["a"]
+    declare(store)
+    row = again(store, row)
+    row.repeats = 0
+    row.save()
+    for _ in range(2):
+        with override_settings(JOBS={"a": entry("0 7 * * *"), "b": entry("0 7 * * *")}):
+            [(name, error)] = store.declare(conf.workflows().values(), NOW)
+        assert name == "a" and isinstance(error, ScheduleError)
+        rows = {row.declared: row for row in Schedule.objects.using(store.using).all()}
+        assert (rows["a"].enabled, rows["a"].cron, rows["b"].enabled) == (False, "0 6 * * *", True)
+    change(store, row, repeats=-1)
+    assert declare(store, a="0 7 * * *")["a"].enabled
+
+
+def entry(cron):
+    return {"tasks": ["tests.workflows.nothing"], "schedule": cron}
+
+
+def test_a_row_that_is_deleted_while_it_is_declared_is_made_anew(store, monkeypatch):
+    first = declare(store, a="0 6 * * *")["a"]
+    begin = store.write
+
+    def write():
+        monkeypatch.undo()
+        Schedule.objects.using(store.using).all().delete()
+        return begin()
+
+    monkeypatch.setattr(store, "write", write)
+    row = declare(store, a="0 7 * * *")["a"]
+    assert row.pk != first.pk and row.cron == "0 7 * * *"
+
+
+@pytest.mark.django_db(databases=ALIASES, transaction=True)
+@pytest.mark.parametrize("store", SERVERS, indirect=True)
+def test_a_database_that_goes_away_is_no_fault_of_a_row(store):
+    with override_settings(JOBS={"a": entry("0 6 * * *"), "b": entry("0 6 * * *")}):
+        entries = list(conf.workflows().values())
+
+        def lose(execute, sql, params, many, context):
+            if sql.startswith("INSERT"):
+                raise OperationalError("lost")
+            return execute(sql, params, many, context)
+
+        with connections[store.using].execute_wrapper(lose), pytest.raises(OperationalError):
+            store.declare(entries)
+        assert store.declare(entries) == []
 
 
 def test_schedules_that_nobody_declared_are_left_alone(store):

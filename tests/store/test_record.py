@@ -3,7 +3,7 @@ import threading
 import time
 
 import pytest
-from django.db import connections
+from django.db import IntegrityError, connections
 from django.db.transaction import atomic
 from freezegun import freeze_time
 
@@ -247,6 +247,54 @@ def test_a_record_that_is_sent_twice_changes_nothing_the_second_time(store):
 def test_a_lease_that_ran_out_but_was_not_taken_still_records(store):
     job = claimed(store, now=clock(store) - seconds(3600))
     assert record(store, transition(job, "COMPLETE")) == {job.id: "COMPLETE"}
+
+
+# What follows a success.
+
+
+def ready(**columns):
+    job = Job(name="five", **columns)
+    job._make_ready()
+    return job
+
+
+def test_what_follows_a_success_is_inserted_with_its_record(store):
+    job, follower = claimed(store), ready(queue_name="later")
+    assert record(store, transition(job, "COMPLETE", follower=follower)) == {job.id: "COMPLETE"}
+    (found,) = claim(store, "later")
+    assert (found.id, found.created <= found.modified) == (follower.id, True)
+
+
+@pytest.mark.parametrize("state", ["READY", "FAILED"])
+def test_nothing_follows_what_is_no_success(store, state):
+    job, follower = claimed(store), ready()
+    assert record(store, transition(job, state, follower=follower)) == {job.id: state}
+    assert not Job.objects.using(store.using).filter(pk=follower.pk).exists()
+
+
+def test_nothing_follows_a_claim_that_was_lost(store):
+    job, kept = claimed(store), claimed(store)
+    store.release([job], worker="one")
+    followers = [ready(), ready()]
+    given = [
+        transition(each, "COMPLETE", follower=follower)
+        for each, follower in zip((job, kept), followers, strict=True)
+    ]
+    assert record(store, *given) == {kept.id: "COMPLETE"}
+    found = Job.objects.using(store.using).filter(pk__in=[each.pk for each in followers])
+    assert [each.pk for each in found] == [followers[1].pk]
+
+
+@committed
+def test_a_record_stands_with_what_follows_or_not_at_all(store):
+    job = claimed(store)
+    done = transition(job, "COMPLETE", follower=Job(id=job.id, name="five"), run=a_run(job))
+    before = columns(store, job)
+    with pytest.raises(IntegrityError):
+        record(store, done)
+    assert columns(store, job) == before and runs(store, job) == []
+    done.follower = ready()
+    assert record(store, done) == {job.id: "COMPLETE"}
 
 
 # Many at once.

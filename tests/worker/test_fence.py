@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from django_dbq.compat.django_q import async_chain
+from django_dbq.models import Job
 from django_dbq.store import get_store
+from django_dbq.testing import run_jobs
 from django_dbq.worker.executor import Executor
+from tests.django_q import functions
 from tests.models import Row
 from tests.store.helpers import claimed, columns
 
@@ -66,3 +70,36 @@ def test_a_hook_of_a_lost_job_runs_on_the_worker_that_holds_it_alone(store, exec
     assert executor.fail_lost(job).recorded is False and not Row.objects.exists()
     [job] = store.claim(["default"], worker="one", limit=1, lease_seconds=30)
     assert executor.fail_lost(job).transition.state == "FAILED" and Row.objects.count() == 1
+
+
+# Chains, whose links are not atomic.
+
+
+@pytest.fixture
+def link(store):
+    """The first of two links of a chain, held by worker one."""
+    async_chain([(functions.write, (text,), {"save": False}) for text in "ab"])
+    [job] = store.claim(["default"], worker="one", limit=1, lease_seconds=30)
+    return job
+
+
+def written():
+    return [*Row.objects.order_by("pk").values_list("text", flat=True)]
+
+
+def test_a_link_that_was_taken_from_its_worker_is_followed_by_nothing(store, executor, link):
+    taken(store, link)
+    attempt = executor.run(link)
+    assert written() == ["a"], "it trusts its lease"
+    assert store.record([attempt.transition], worker="one", lease_seconds=30) == {}
+    assert [job.pk for job in Job.objects.all()] == [link.pk]
+    run_jobs()
+    assert written() == ["a", "a", "b"] and not Job.objects.exists()
+
+
+def test_a_link_whose_worker_died_before_the_record_runs_again_and_is_followed_once(store, executor, link):
+    executor.run(link)
+    assert run_jobs() == 0, "nothing follows until it is recorded"
+    taken(store, link)
+    run_jobs()
+    assert written() == ["a", "a", "b"] and not Job.objects.exists()

@@ -120,6 +120,19 @@ def test_it_follows_the_entry_from_start_to_start(one_bench):
     assert (back.pk, back.enabled) == (first.pk, True)
 
 
+def test_a_row_that_cannot_be_declared_is_logged_and_the_worker_goes_on(one_bench):
+    assert one_bench.worker("--burst", TEST_CRON="0 6 * * *", **DECLARING).wait() == 0
+    assert one_bench.worker("--burst", **DECLARING).wait() == 0
+    row = declared(one_bench)
+    row.repeats = 0
+    row.save()
+    job = one_bench.create("five")
+    worker = one_bench.worker("--burst", TEST_CRON="0 6 * * *", **DECLARING)
+    assert worker.wait() == 0, worker.log()
+    assert "ERROR Schedule not declared: name=nothing ScheduleError: it has run as often" in worker.log()
+    assert one_bench.state(job) == "COMPLETE"
+
+
 @pytest.mark.django_db(transaction=True, databases=["default", "jobs"])
 def test_a_worker_of_a_database_that_the_router_does_not_name_declares_nothing(manage, tmp_path):
     worker = manage(
