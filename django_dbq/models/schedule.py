@@ -51,6 +51,7 @@ class Schedule(models.Model):
 
     # As callers of django-q write them.
     ONCE, MINUTES, HOURLY, DAILY, WEEKLY, BIWEEKLY, MONTHLY, BIMONTHLY, QUARTERLY, YEARLY, CRON = KINDS
+    TYPE: ClassVar = KINDS.choices
 
     name = models.CharField(max_length=255, blank=True)
     # The JOBS entry that declares this schedule, if one does: there is one row for each.

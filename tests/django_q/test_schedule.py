@@ -44,6 +44,16 @@ def test_a_type_may_be_given_by_the_letters_of_the_original(given, kind):
     assert schedule(functions.add, 1, schedule_type=given).kind == kind
 
 
+def test_the_types_can_be_listed_for_a_form():
+    assert {
+        schedule(functions.add, 1, schedule_type=kind, **_more(kind)).kind for kind, _ in Schedule.TYPE
+    } == {*Schedule.KINDS}
+
+
+def _more(kind):
+    return {"cron": "0 0 * * *"} if kind == Schedule.CRON else {}
+
+
 def test_one_that_runs_once_is_deleted_when_it_has_fired_and_its_name_is_free():
     for number in range(2):
         made = schedule(functions.add, number, name="alone")
