@@ -132,3 +132,30 @@ def test_a_schedule_that_could_not_be_fired_is_refused(given, error, message):
     with pytest.raises(error, match=message):
         schedule(functions.add, **given)
     assert Schedule.objects.count() == 1
+
+
+OF_THE_ORIGINAL = {
+    "func": "path",
+    "schedule_type": "kind",
+    "cluster": "queue_name",
+    "intended_date_kwarg": "date_keyword",
+    "task": r"last_run\(\)",
+    "args": r"django_dbq\.compat\.django_q\.schedule\(\)",
+    "kwargs": r"django_dbq\.compat\.django_q\.schedule\(\)",
+    "hook": r"django_dbq\.compat\.django_q\.schedule\(\)",
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_ORIGINAL)
+def test_a_field_of_the_original_cannot_be_set_and_what_takes_its_place_is_told(name):
+    made = schedule(functions.add, 1, name="kept")
+    told = f"A Schedule has no {name}.*{OF_THE_ORIGINAL[name]}"
+    with pytest.raises(AttributeError, match=told):
+        setattr(made, name, "D")
+    with pytest.raises(AttributeError, match=told):
+        getattr(made, name)
+    with pytest.raises(AttributeError, match=told):
+        Schedule.objects.create(**{name: "math.floor"})
+    with pytest.raises(AttributeError, match=told):
+        Schedule.objects.update_or_create(name="kept", defaults={name: "math.floor"})
+    assert not hasattr(made, name) and Schedule.objects.count() == 1
