@@ -60,7 +60,7 @@ def split_options(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
         raise CallError(f"q_options must be a dictionary, not {type(options).__name__} ({options!r})")
     for key in options:
         if key not in _OPTIONS:
-            hint = nearest(str(key), _OPTIONS)
+            hint = "cluster" if key == "broker_name" else nearest(str(key), _OPTIONS)
             extra = f"Did you mean {hint!r}?" if hint else f"Known: {', '.join(_OPTIONS)}."
             raise CallError(f"q_options has no option {key!r}. {extra}")
     given = {key: kwargs.pop(key) for key in _OPTIONS if key in kwargs and key not in options}

@@ -323,6 +323,7 @@ def test_what_cannot_be_taken_is_named_and_the_others_are_taken():
         for pk, reason in reasons.items():
             [line] = [line for line in found.splitlines() if re.match(rf"  django_q_ormq {pk}\b", line)]
             assert reason in line
+    assert "What is named above would not be taken, and would stay where it is." in dry
     assert "What is named above was not taken, and stays where it is." in wet
     assert [*OldQueued.objects.order_by("pk").values_list("pk", flat=True)] == sorted(reasons)
     assert Job.objects.count() == 1

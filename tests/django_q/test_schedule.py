@@ -101,6 +101,15 @@ def test_the_time_that_a_call_was_due_is_given_to_the_argument_that_is_named():
     assert made.result() == ((), {"due": when})
 
 
+def test_no_minutes_are_one_as_in_the_original():
+    assert [
+        schedule(functions.add, 1, schedule_type="I", **given).minutes for given in ({}, {"minutes": 0})
+    ] == [
+        1,
+        1,
+    ]
+
+
 def test_a_cron_line_settles_the_first_time():
     assert schedule(functions.add, schedule_type=Schedule.CRON, cron="0 22 * * 1-5").next_run.hour == 22
 
@@ -120,6 +129,11 @@ def test_missed_times_are_caught_up_with_as_the_cluster_says(settings):
         ({"x": {1}}, CallError, r"kwargs\['x'\] is a builtins.set"),
         ({"hook": "tests.there_is_none"}, CallError, "does not import"),
         ({"q_options": {"timout": 5}}, CallError, "Did you mean 'timeout'"),
+        (
+            {"q_options": {"broker_name": "long"}},
+            CallError,
+            "no option 'broker_name'. Did you mean 'cluster'",
+        ),
         ({"intended_date_kwarg": "9x"}, ScheduleError, "'9x' is no name of an argument"),
         ({"timeout": "5"}, CallError, "^timeout: must be a number, not '5'"),
         ({"cluster": "x" * 200}, CallError, "^cluster: is 200 characters long"),
