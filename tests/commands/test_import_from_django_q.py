@@ -187,6 +187,10 @@ def test_what_else_a_row_holds_is_moved_too(tables):
     assert job_call(job)[1]["text"] == NOON
 
 
+def test_a_row_of_no_minutes_ran_each_minute(tables):
+    assert moved(schedule_type="I", minutes=0).minutes == 1
+
+
 def test_a_cron_line_is_moved(tables):
     schedule = moved(schedule_type="C", cron="30 6 * * *")
     assert (schedule.kind, schedule.cron) == ("cron", "30 6 * * *")
