@@ -132,7 +132,9 @@ class Schedule(models.Model):
         """
         columns = calls.call_columns(function, args, kwargs, options or {}, via=via, typed=typed)
         queue = {"queue_name": columns["queue_name"]} if "queue_name" in columns else {}
-        return cls(path=columns["name"], call=columns["call"], **{**queue, **fields})
+        schedule = cls(path=columns["name"], call=columns["call"], **{**queue, **fields})
+        schedule.check_arguments()
+        return schedule
 
     @classmethod
     def from_db(cls, db: str | None, field_names: Any, values: Any, **kwargs: Any) -> Schedule:
@@ -267,11 +269,25 @@ class Schedule(models.Model):
                 conf.workflow(self.path)
             else:
                 calls.path_of(self.path)
+        if names & {"path", "call", "date_keyword"}:
+            self.check_arguments()
         if "workspace" in names:
             # As a job would write it: dates as text.
             self.workspace = decode_workspace(
                 encode_workspace({} if self.workspace is None else self.workspace)
             )
+
+    def check_arguments(self) -> None:
+        """Raise CallError for arguments, the slot among them, that its function does not take."""
+        if self.call is None:
+            return
+        try:
+            call = calls.read(self.call)
+        except Exception as error:
+            raise CallError(f"the call of {self.path!r} is not as of_call() writes it: {error!r}") from error
+        if call.via is None:  # Else its path leads to something else.
+            given = {self.date_keyword: None} if self.date_keyword.isidentifier() else {}
+            calls.check_signature(self.path, call.args, {**call.kwargs, **given})
 
     # The signature.
 

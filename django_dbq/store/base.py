@@ -215,12 +215,12 @@ class Store(Pruning, Groups, Schedules):
         lost_attempts_max: int,
         held: Collection[Any] = (),
         now: datetime.datetime | None = None,
-    ) -> tuple[int, list[Job]]:
+    ) -> tuple[list[Job], list[Job]]:
         """Take back jobs whose lease ran out, but for those that `worker` knows to be `held` by it.
 
         Somebody may have had their rows locked, so that their leases could not be renewed.
 
-        Return how many are READY again (or CANCELLED, where that was asked for), and those
+        Return those that are READY again (or CANCELLED, where that was asked for), and those
         that were lost too often: these are now held by `worker`, which has to fail them.
         """
 

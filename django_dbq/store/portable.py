@@ -235,12 +235,12 @@ class PortableStore(base.Store):
         lost_attempts_max: int,
         held: Collection[Any] = (),
         now: datetime.datetime | None = None,
-    ) -> tuple[int, list[Job]]:
+    ) -> tuple[list[Job], list[Job]]:
         expired = self._jobs().filter(lease_until__lt=now or self.clock(), state__in=HELD_STATES)
         expired = expired.exclude(claimed_by=worker, id__in=held)
         if not expired.exists():
-            return 0, []
-        ready, spent = 0, []
+            return [], []
+        ready, spent = [], []
         with self.write():
             now = now or self.clock()
             for job in self._locked(expired.order_by("id"))[: base.RESCUE_BATCH]:
@@ -265,7 +265,7 @@ class PortableStore(base.Store):
                 if job.cancel_requested:
                     job.claimed_by = job.lease_until = None
                     job.state, job.finished, job.cancel_requested = State.CANCELLED, now, False
-                    ready += 1
+                    ready.append(job)
                 elif job.lost_attempts >= lost_attempts_max:
                     job.claim += 1
                     job.claimed_by = worker
@@ -275,7 +275,7 @@ class PortableStore(base.Store):
                 else:
                     job.claimed_by = job.lease_until = None
                     job.state = State.READY
-                    ready += 1
+                    ready.append(job)
                 names = (
                     *("claim", "claimed_by", "lease_until", "lost_attempts"),
                     *("state", "finished", "cancel_requested", "error", "modified"),

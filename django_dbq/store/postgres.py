@@ -257,7 +257,7 @@ class PostgresStore(base.Store):
         lost_attempts_max: int,
         held: Collection[Any] = (),
         now: datetime.datetime | None = None,
-    ) -> tuple[int, list[Job]]:
+    ) -> tuple[list[Job], list[Job]]:
         values = {
             "worker": worker,
             "held": list(held),
@@ -268,7 +268,7 @@ class PostgresStore(base.Store):
         }
         jobs = Job.from_rows(self.using, *self._table("rescue", values), {}, {})
         spent = [job for job in jobs if job.claimed_by is not None]
-        return len(jobs) - len(spent), spent
+        return [job for job in jobs if job.claimed_by is None], spent
 
     def news(self) -> base.News:
         [(paused, *found)] = self._rows("news", {})

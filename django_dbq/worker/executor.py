@@ -179,11 +179,14 @@ class Executor:
             transition.workspace = self._encoded(job)
         return Attempt(job, transition, 0.0, error)
 
-    def fail_stuck(self, job: Job) -> Attempt:
-        """Fail the attempt of a job whose task, or its import, passed its time limit and would not end."""
-        began = time.monotonic()
+    def fail_stuck(self, job: Job, began: float, stack: str) -> Attempt:
+        """Fail the attempt of a job whose task, or its import, passed its time limit and would not end.
+
+        It began at this monotonic time; `stack` says where it hangs.
+        """
         step = self._find(job)
         error = TaskTimeout(f"{job.next_task} ran past its timeout_seconds and did not end; its worker left")
+        error.add_note(f"Its thread stands here (most recent call last):\n{stack}")
         return self._settle(job, step, self._failed(error, step.task.retry), error, began)
 
     # Finding the task.

@@ -532,7 +532,7 @@ class Keeper(threading.Thread):
             found = slot.overdue()
             held = None if found is None else self._held.get(found[0].id)
             if found is not None and held is not None and held.claim == found[0].claim:
-                self._finished.append(self.executor.fail_stuck(held))
+                self._finished.append(self.executor.fail_stuck(held, *slot.hangs()))
         self._record()
 
     # Leases and upkeep.

@@ -27,9 +27,11 @@ committed = pytest.mark.django_db(databases=ALIASES, transaction=True)
 
 
 def rescue(store, *, worker="rescuer", lost_attempts_max=3, lease_seconds=LEASE, now=None):
-    return store.rescue(
+    """Return how many are ready again, and those that were lost too often."""
+    ready, spent = store.rescue(
         worker=worker, lease_seconds=lease_seconds, lost_attempts_max=lost_attempts_max, now=now
     )
+    return len(ready), spent
 
 
 def lost(store, **columns):
@@ -200,8 +202,10 @@ def test_what_its_worker_knows_to_be_its_own_it_does_not_take_from_itself(store)
     own, of_another = lost(store), lost(store)
     answer_lost = lost(store)  # Claimed, without the worker having heard of it.
     Job.objects.using(store.using).filter(pk=of_another.pk).update(claimed_by="another")
-    found = store.rescue(worker="one", lease_seconds=LEASE, lost_attempts_max=3, held=[own.id, of_another.id])
-    assert found == (2, [])
+    ready, spent = store.rescue(
+        worker="one", lease_seconds=LEASE, lost_attempts_max=3, held=[own.id, of_another.id]
+    )
+    assert ({job.id for job in ready}, spent) == ({of_another.id, answer_lost.id}, [])
     assert reread(store, own).state == "PROCESSING"
     assert {reread(store, job).state for job in (of_another, answer_lost)} == {"READY"}
 

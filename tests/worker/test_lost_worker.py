@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from django_dbq import Job
+from django_dbq.store import get_store
+from django_dbq.worker.settings import WorkerSettings
+from django_dbq.worker.upkeep import Upkeep
 from tests.conftest import wait_until
 from tests.worker.conftest import children
 
@@ -96,3 +101,20 @@ def test_a_supervisor_outlives_many_jobs_that_kill_their_workers(one_bench):
     for neighbour in neighbours:
         one_bench.wait_for(neighbour)
     assert "keep falling" not in supervisor.log()
+
+
+@pytest.mark.django_db
+def test_the_log_names_what_was_rescued_first_what_was_lost_most_often(caplog):
+    store = get_store("default")
+    jobs = [Job.objects.create(name="five", priority=-n) for n in range(12)]
+    claimed = store.claim(["default"], worker="lost", limit=12, lease_seconds=-60)
+    Job.objects.filter(pk=jobs[7].pk).update(lost_attempts=1)
+    Job.objects.filter(pk=jobs[9].pk).update(lost_attempts=2)
+    with caplog.at_level("WARNING", "django_dbq.worker"):
+        _, spent = Upkeep(store, "one", WorkerSettings(using="default")).run()
+    assert len(claimed) == 12 and [job.pk for job in spent] == [jobs[9].pk]
+    [line] = [text for text in caplog.messages if text.startswith("Rescued: ")]
+    named = [jobs[n] for n in (9, 7, 0, 1, 2, 3, 4, 5, 6, 8)]
+    assert line == "Rescued: ready=11 failed=1 worker=one jobs=" + ", ".join(
+        [*(f"{job.pk} five" for job in named), "and 2 more"]
+    )

@@ -28,8 +28,6 @@ JOBS = 300
 class Command(JobsCommand):
     help = "Make one pass over the jobs that are due now; exit with 1 at the first that fails."
 
-    requires_system_checks = ()  # But see show_faults.
-
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
