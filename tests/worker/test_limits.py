@@ -228,7 +228,12 @@ def test_an_attempt_that_has_lost_its_job_does_not_end_the_later_one_beside_it(o
     began = lambda claim: (one_bench.folder / f"began-{job.pk}-{claim}").exists()  # noqa: E731
     wait_until(lambda: began(1), "the task began")
     store = get_store(one_bench.alias)
-    store.expire([Job.objects.get(pk=job.pk).claimed_by])
+
+    def taken_back():
+        store.expire([Job.objects.get(pk=job.pk).claimed_by])
+        return store.rescue(worker="another", lease_seconds=30, lost_attempts_max=9)[0]
+
+    wait_until(taken_back, "another worker rescued the job")
     wait_until(lambda: began(2), "the task began again")
     (one_bench.folder / "go-on-1").touch()
     wait_until(lambda: "Lease lost, outcome dropped" in worker.log(), "the first attempt has ended")
