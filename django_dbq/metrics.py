@@ -282,7 +282,7 @@ class Overview:
     """What `overview` found."""
 
     now: datetime.datetime
-    workers: tuple[Worker, ...]
+    workers: tuple[Worker, ...]  # First those that live, by host; then the gone, the last seen first.
     queues: tuple[Queue, ...]
     failures: tuple[Failure, ...]  # The newest first.
 
@@ -350,8 +350,11 @@ def _worker_rows(using: str, now: datetime.datetime, held: models.QuerySet[Job])
         if state == State.STOPPING:
             stopping.add(worker)
     lease = conf.options().LEASE_SECONDS
+    alive = now - datetime.timedelta(seconds=lease)
+    # Those that live first: after a night of falling workers there may be thousands of rows.
+    gone = models.Case(models.When(seen__lt=alive, then="seen")).desc(nulls_first=True)
     found = []
-    for row in WorkerProcess.objects.using(using).order_by("host", "started", "name")[:WORKERS_MAX]:
+    for row in WorkerProcess.objects.using(using).order_by(gone, "host", "started", "name")[:WORKERS_MAX]:
         # It may have claimed more than it has threads: the oldest of them run.
         mine = tuple(tasks[row.name][: row.threads])
         state = "busy" if mine else "idle"

@@ -67,6 +67,40 @@ class Task:
         """Take the label off its group's ended jobs, or delete these too; return how many."""
         return 0 if self.group is None else delete_group(self.group, tasks=tasks)
 
+    # As the model of django-q has them.
+
+    @staticmethod
+    def get_task(task_id: str | uuid.UUID) -> Task | None:
+        """Return the task with this id or name if it has ended, else None."""
+        job = find(task_id)
+        return None if job is None else outcome(job)
+
+    @staticmethod
+    def get_result(task_id: str | uuid.UUID) -> Any:
+        """Return the result of the task with this id or name if it has ended, else None."""
+        task = Task.get_task(task_id)
+        return None if task is None else task.result
+
+    @staticmethod
+    def get_task_group(group_id: str, failures: bool = True) -> list[Task]:
+        """Return the ended tasks of a group, in the order of their creation."""
+        return [task for task in of_group(group_id) if task.success or failures]
+
+    @staticmethod
+    def get_result_group(group_id: str, failures: bool = False) -> list[Any]:
+        """Return the results of the ended tasks of a group."""
+        return [task.result for task in Task.get_task_group(group_id, failures)]
+
+    @staticmethod
+    def get_group_count(group_id: str, failures: bool = False) -> int:
+        """Return how many tasks of a group have ended; with `failures`, how many failed."""
+        return count_group(group_id, failures=failures)
+
+    @staticmethod
+    def delete_group(group_id: str, objects: bool = False) -> int:
+        """Take a group's label off its ended tasks, or delete these; return how many."""
+        return delete_group(group_id, tasks=objects)
+
     def _of_group(self) -> list[Task]:
         if self.group is None:
             return []
@@ -187,6 +221,12 @@ def goes_on(label: str, using: str | None = None) -> bool:
     """Tell whether a job with this label has still to end."""
     jobs = Job.objects.using(using).filter(label=label)
     return bool(jobs.exclude(state__in=FINISHED_STATES).exists())
+
+
+def count_group(label: str, *, failures: bool = False) -> int:
+    """Return how many jobs with this label have ended; with `failures`, how many failed."""
+    states = [State.FAILED] if failures else ENDED_STATES
+    return Job.objects.filter(label=label, state__in=states).count()  # type: ignore[no-any-return]
 
 
 def delete_group(label: str, *, tasks: bool = False) -> int:

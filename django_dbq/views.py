@@ -265,6 +265,8 @@ def _fields(body: Any) -> dict[str, Any]:
         if key not in known:
             hint = nearest(key, known)
             extra = f"Did you mean {hint!r}?" if hint else f"Known: {', '.join(known)}."
+            if "name" in body and key in ("args", "kwargs"):
+                extra = "A call has its path in 'function'."  # In Slumber's it was the name.
             raise _Refused(400, f"For {kind} there is no {key!r}. {extra}")
     # Null is as if the field was left out, but for what tells the two kinds apart.
     given = {k: v for k, v in body.items() if v is not None or k in ("name", "function")}

@@ -635,6 +635,16 @@ def test_what_could_not_run_is_refused_at_its_field(boss, wrong, field, words):
     assert not Schedule.objects.exists()
 
 
+@override_settings(DBQ={"API_FUNCTIONS": ["math.floor"]})
+@pytest.mark.parametrize("wrong", [{"args": "[1.5, 2]"}, {"args": "[1.5]", "date_keyword": "day"}], ids=str)
+def test_arguments_that_the_function_does_not_take_are_refused_at_their_field(boss, wrong):
+    for more in ({}, {"_preview": "1"}):
+        response = boss.post(url("schedule_add"), form(path="math.floor", **wrong, **more))
+        told = " ".join(response.context["adminform"].form.errors["args"])
+        assert "does not take these arguments" in told
+    assert not Schedule.objects.exists()
+
+
 @override_settings(DBQ={"API_FUNCTIONS": ["builtins.dict"]})
 def test_a_function_that_is_open_can_be_scheduled_with_arguments(boss):
     response = boss.post(

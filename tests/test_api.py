@@ -349,7 +349,11 @@ def test_a_body_has_at_most_what_django_takes(settings):
         (b"{}", 'Give either "name"'),
         ({**NAMED, **CALLED}, 'Give either "name"'),
         ({**NAMED, "priorty": 1}, "For a job of JOBS there is no 'priorty'. Did you mean 'priority'?"),
-        ({**NAMED, "args": []}, "For a job of JOBS there is no 'args'."),
+        ({**NAMED, "args": []}, "For a job of JOBS there is no 'args'. A call has its path in 'function'."),
+        (
+            {**NAMED, "kwargs": {}},
+            "For a job of JOBS there is no 'kwargs'. A call has its path in 'function'.",
+        ),
         (
             {**NAMED, "zzz": None},
             "there is no 'zzz'. Known: name, workspace, queue_name, priority, run_after.",

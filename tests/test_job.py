@@ -6,6 +6,7 @@ import copy
 import datetime
 import importlib
 import pickle
+import re
 import uuid
 from decimal import Decimal
 
@@ -13,10 +14,12 @@ import freezegun
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
+from django.db.models import Value
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 import django_dbq
-from django_dbq import Job, SettingsError, TaskRun, UnknownJob, WorkspaceError, tasks
+from django_dbq import Job, SettingsError, TaskRun, UnknownJob, WorkspaceError, calls, tasks
 from django_dbq.exceptions import DBQError
 from django_dbq.models import uuid7
 from django_dbq.models.ids import read_uuid
@@ -114,18 +117,52 @@ def test_a_workflow_gives_its_jobs_their_queue_and_priority():
     assert (job.queue_name, job.priority) == ("reports", 5)
 
 
+@pytest.mark.parametrize("name, place", [("reports", ("reports", 5)), ("plain", ("default", 0))])
+def test_none_for_a_queue_or_a_priority_leaves_it_to_the_workflow(name, place):
+    job = Job.objects.create(name=name, queue_name=None, priority=None)
+    [other] = Job.objects.bulk_create([Job(name=name, queue_name=None, priority=None)])
+    for one in (job, other):
+        assert (one.queue_name, one.priority) == place
+        one.refresh_from_db()
+        assert (one.queue_name, one.priority) == place
+
+
+def test_a_call_without_a_queue_or_a_priority_has_those_of_every_job():
+    columns = calls.call_columns("builtins.len", ["tea"], None, {})
+    job = Job.objects.create(**columns, queue_name=None, priority=None)
+    assert (job.queue_name, job.priority, calls.signature_holds(job)) == ("default", 0, True)
+
+
+def test_an_expression_of_the_database_may_say_the_queue_and_the_priority():
+    job = Job.objects.create(name="plain", queue_name=Lower(Value("MAIL")), priority=Value(1) + Value(2))
+    job = Job.objects.get(pk=job.pk)
+    assert (job.queue_name, job.priority) == ("mail", 3)
+
+
 @pytest.mark.parametrize(
-    "values", [{"queue_name": ""}, {"queue_name": "q" * 101}, {"priority": 32768}], ids=str
+    "values",
+    [
+        {"queue_name": ""},
+        {"queue_name": "q" * 101},
+        {"queue_name": ["a"]},
+        {"queue_name": 5},
+        {"priority": 32768},
+        {"priority": "32768"},
+        {"priority": "high"},
+        {"priority": ["a"]},
+        {"priority": float("inf")},
+    ],
+    ids=str,
 )
 def test_a_queue_or_a_priority_that_a_database_would_not_keep_is_refused(values):
     [(field, value)] = values.items()
-    message = f"number from -32768 to 32767, not {value}" if field == "priority" else f"not {value!r}"
+    message = f"number from -32768 to 32767, not {value!r}" if field == "priority" else f"not {value!r}"
     for create in (
         lambda: Job.objects.create(name="plain", **values),
         lambda: Job.objects.bulk_create([Job(name="plain", **values)]),
         lambda: Job.objects.enqueue_many("plain", [{}], **values),
     ):
-        with pytest.raises(DBQError, match=message):
+        with pytest.raises(DBQError, match=re.escape(message)):
             create()
     assert not Job.objects.exists()
 

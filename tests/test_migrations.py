@@ -9,12 +9,13 @@ import pytest
 from django.core.management import call_command
 from django.db import connections, transaction
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.utils import DatabaseError
 from django.test import override_settings
 
 import django_dbq.migrations
-from django_dbq import Job, TaskRun
-from django_dbq.models import Group, WorkerProcess
+from django_dbq import Job, TaskRun, calls
+from django_dbq.models import Group, Schedule, WorkerProcess
 from django_dbq.testing import run_jobs
 from tests.conftest import wait_until
 from tests.databases import KINDS, connected, empty_database, migrate, rows, schema
@@ -116,48 +117,112 @@ def test_after_zero_and_back_the_table_is_as_new(database):
     assert not Job.objects.using(database).exists()
 
 
-@pytest.mark.parametrize("column, width", [("queue_name", 21), ("next_task", 101)])
-def test_the_way_back_says_which_values_would_not_fit_and_changes_nothing(database, column, width):
-    migrate(database)
-    job = Job.objects.using(database).create(name="five")
-    Job.objects.using(database).update(**{column: "x" * width})
-    before = schema(database)
-    migrate(database, "0007_durable_jobs")
-    at_0007 = schema(database)
-    with pytest.raises(ValueError, match=f"1 jobs have a {column} of more than {width - 1} characters"):
-        migrate(database, "0006_alter_job_state")
-    assert schema(database) == at_0007
-    migrate(database)
-    assert schema(database) == before
-    job.refresh_from_db()
-    assert getattr(job, column) == "x" * width
+def test_what_would_hinder_the_way_back_is_asked_by_the_last_migration():
+    # The others are undone one by one, each committed before the next.
+    assert ALL[-1] == "0015_the_way_back"
 
 
-def test_the_way_back_says_which_names_would_not_fit_and_changes_nothing(database):
-    migrate(database)
-    before = schema(database)
-    fits, too_long = Job.objects.using(database).bulk_create([Job(name="five"), Job(name="five")])
-    for job, width in ((fits, 100), (too_long, 101)):
-        Job.objects.using(database).filter(pk=job.pk).update(name="ä" * width, call="{}", identity="i")
-    schedule_in_a_group(database, fits)
-    migrate(database, "0009_calls_and_groups")
-    at_0009 = schema(database)
-    with pytest.raises(ValueError, match=r"1 jobs have a name of more than 100 characters.*delete_old_jobs"):
-        migrate(database, "0008_indexes")
-    assert schema(database) == at_0009
-    assert Group.objects.using(database).count() == 1
-    migrate(database)
-    assert schema(database) == before
-    kept = Job.objects.using(database).get(pk=too_long.pk)
-    assert (kept.name, kept.call, kept.identity) == ("ä" * 101, "{}", "i")
-    kept.delete()
-    migrate(database, "0008_indexes")
-    assert job_at(database, "0008_indexes").get().name == "ä" * 100
+def wide(column):
+    def make(alias):
+        width = {"name": 101, "next_task": 101, "queue_name": 21}[column]
+        job = Job.objects.using(alias).create(name="five")
+        Job.objects.using(alias).filter(pk=job.pk).update(**{column: "ä" * width})
+
+    return make
 
 
-def schedule_in_a_group(alias, job):
+def waiting_call(alias):
+    Job(**calls.call_columns("math.sqrt", [4], {}, {})).save(using=alias)
+
+
+def final_job(alias):
     group = Group.objects.using(alias).create(reference="x")
-    Job.objects.using(alias).filter(pk=job.pk).update(group=group)
+    jobs = [Job.objects.using(alias).create(name="nothing", group=each) for each in (group, None)]
+    group.on_completion(jobs[1])
+
+
+def schedule_by_hand(alias):
+    Schedule(path="five", kind="daily").save(using=alias)
+
+
+IN_THE_WAY = {
+    "1 jobs have a name of more than 100 characters": wide("name"),
+    "1 jobs have a next_task of more than 100 characters": wide("next_task"),
+    "1 jobs have a queue_name of more than 20 characters": wide("queue_name"),
+    "1 function calls, or final jobs of groups, have not finished": waiting_call,
+    "1 function calls, or final jobs of groups, have not": final_job,
+    "1 schedules stand in no entry of JOBS": schedule_by_hand,
+}
+
+
+def everything(alias):
+    """Return what the database holds of this app: its tables, and their rows but for the migrations'."""
+    tables = sorted(name for name in connections[alias].introspection.table_names() if "django_dbq" in name)
+    quote = connections[alias].ops.quote_name
+    return schema(alias), {table: rows(alias, f"SELECT * FROM {quote(table)}") for table in tables}
+
+
+@pytest.mark.parametrize("target", ["0006_alter_job_state", "zero"])
+@pytest.mark.parametrize("reason", IN_THE_WAY)
+def test_the_way_back_says_what_is_in_the_way_before_anything_is_undone(database, reason, target):
+    migrate(database)
+    IN_THE_WAY[reason](database)
+    before = everything(database)
+    with pytest.raises(ValueError, match=f"Nothing has been undone.*\n{reason}") as raised:
+        migrate(database, target)
+    assert len(str(raised.value).splitlines()) == 2
+    assert everything(database) == before
+    applied = MigrationRecorder(connections[database]).applied_migrations()
+    assert {name for app, name in applied if app == "django_dbq"} == {*ALL}
+
+
+def test_the_way_back_names_everything_in_its_way_at_once_and_is_free_when_that_is_done(database):
+    migrate(database)
+    for make in IN_THE_WAY.values():
+        make(database)
+    with pytest.raises(ValueError, match="Nothing has been undone") as raised:
+        migrate(database, "0006_alter_job_state")
+    said = str(raised.value)
+    assert said.count("\n") == 5 and "2 function calls" in said
+    # As it tells.
+    Job.objects.using(database).filter(name="ä" * 101).update(name="five")
+    Job.objects.using(database).filter(next_task="ä" * 101).update(next_task="tests.workflows.count")
+    run_jobs(database=database)
+    call_command("worker", "ä" * 21, burst=True, database=database, verbosity=0)
+    call_command("delete_old_jobs", hours=0, database=database, stdout=io.StringIO())
+    Schedule.objects.using(database).all().delete()
+    migrate(database, "0006_alter_job_state")
+
+
+def test_finished_calls_and_declared_schedules_let_the_way_back_go(database):
+    migrate(database)
+    waiting_call(database)
+    assert run_jobs(database=database) == 1
+    Schedule(path="five", kind="daily", declared="five").save(using=database)
+    migrate(database, "0006_alter_job_state")
+    assert job_at(database, "0006_alter_job_state").get().name == "math.sqrt"
+
+
+@pytest.mark.parametrize(
+    "column, width, known, before",
+    [
+        ("queue_name", 20, "0007_durable_jobs", "0006_alter_job_state"),
+        ("next_task", 100, "0007_durable_jobs", "0006_alter_job_state"),
+        ("name", 100, "0009_calls_and_groups", "0008_indexes"),
+    ],
+)
+def test_a_value_that_came_while_it_was_undone_is_told_by_the_migration_that_it_does_not_fit(
+    database, column, width, known, before
+):
+    migrate(database, known)
+    for times in (0, 1):
+        job_at(database, known).create(**{"name": "five", column: "ä" * (width + times)}, workspace={})
+    there = everything(database)
+    with pytest.raises(ValueError, match=f"1 jobs have a {column} of more than {width} .*migrate forwards"):
+        migrate(database, before)
+    assert everything(database) == there
+    migrate(database)
+    assert Job.objects.using(database).filter(**{column: "ä" * (width + 1)}).count() == 1
 
 
 def test_the_models_have_no_changes_without_a_migration():
@@ -168,7 +233,7 @@ def test_the_models_have_no_changes_without_a_migration():
 def test_what_0009_adds_is_gone_after_it_is_undone_and_empty_after_it_is_redone(database, name):
     migrate(database)
     job = Job.objects.using(database).create(name="five")
-    Job.objects.using(database).update(call="{}", signature="s", identity="i", group=7)
+    Job.objects.using(database).update(state="COMPLETE", call="{}", signature="s", identity="i", group=7)
     migrate(database, "0008_indexes")
     assert name not in {column.name for column in columns(database)}
     migrate(database)

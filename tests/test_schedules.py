@@ -415,6 +415,23 @@ def test_what_no_worker_could_call_is_refused():
         Schedule.of_call(FUNCTION, [object()])
 
 
+def test_arguments_that_its_function_does_not_take_are_refused():
+    for args, kwargs, fields in (
+        ([], {}, {}),
+        ([1, 2], {}, {}),
+        ([1], {"ndigits": 2}, {}),
+        ([1], {}, {"date_keyword": "day"}),
+    ):
+        with pytest.raises(CallError, match=r"math.floor.* does not take these arguments"):
+            Schedule.of_call("math.floor", args, kwargs, **fields)
+    schedule = Schedule.of_call("math.floor", [1.5], kind="hourly")
+    schedule.save()
+    schedule.date_keyword = "day"
+    with pytest.raises(CallError, match=r"math.floor.* does not take these arguments"):
+        schedule.save()
+    assert fire(NOON) == 1
+
+
 # The signature.
 
 CHANGES = {

@@ -1631,3 +1631,21 @@ def test_what_an_atomic_task_leaves_to_be_called_may_take_longer_than_a_lease(cr
 
 def count_rows(job):
     Row.objects.count()
+
+
+def save_in_a_long_transaction(job):
+    with transaction.atomic():
+        job.workspace["saved"] = True
+        job.save()
+        time.sleep(2.2)
+    wait_until(
+        lambda: job.trusted_until > time.monotonic() and not job.should_stop(), "its lease to be renewed"
+    )
+    time.sleep(0.5)
+
+
+@by_a_worker
+def test_a_job_that_its_own_task_locks_for_longer_than_a_lease_is_not_taken_from_it(create, settings):
+    settings.DBQ = {"LEASE_SECONDS": 1, "POLL_INTERVAL_SECONDS": 0.05}
+    job = done(create(save_in_a_long_transaction))
+    assert (job.state, runs(job, "outcome")) == ("COMPLETE", ["done"])

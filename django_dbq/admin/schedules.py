@@ -204,8 +204,16 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             if hook:
                 options["hook"] = calls.path_of(hook)
             self.instance.call = calls.columns_of(path, args, kwargs, options, **more)["call"]
+            self._check_arguments(path, given["date_keyword"])
         except (DBQError, ValueError, TypeError) as error:
             self.add_error("path" if isinstance(error, CallError) else "args", str(error))
+
+    def _check_arguments(self, path: str, date_keyword: str) -> None:
+        call = self.instance.call
+        try:
+            Schedule(path=path, call=call, date_keyword=date_keyword).check_arguments()
+        except CallError as error:
+            self.add_error("args", str(error))
 
 
 class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -44,10 +44,14 @@ def schedule(
     begun, both before anything is written.
     """
     if run_after is not None and not isinstance(run_after, datetime.datetime):
-        raise CallError(
-            f"run_after must be a datetime, not {run_after!r}; name what follows kwargs:"
+        # A number was the priority, which came third in the original.
+        hint = (
+            "; name what follows kwargs:"
             " schedule(function, args, kwargs, run_after=…, meta=…, priority=…, group=…)"
+            if isinstance(run_after, int)
+            else f", which is {type(run_after).__name__}"
         )
+        raise CallError(f"run_after must be a datetime, not {run_after!r}{hint}")
     if meta is not None and not isinstance(meta, Mapping):
         raise CallError(f"meta must be a dictionary, not {type(meta).__name__} ({meta!r})")
     if isinstance(priority, bool) or not isinstance(priority, int):

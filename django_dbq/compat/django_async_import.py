@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -175,12 +176,20 @@ def _groups(using: str) -> models.QuerySet[AsyncGroup]:
 def _job(row: AsyncJob) -> Job:
     """Return a row as a job, not saved. Raises CallError for what no worker could run."""
     args, kwargs = _json("args", row.args), _json("kwargs", row.kwargs)
-    columns = calls.call_columns(OURS.get(row.name, row.name), args, kwargs, {})
+    columns = calls.call_columns(_path(row.name), args, kwargs, {})
     if not -SMALLINT_MAX - 1 <= row.priority <= SMALLINT_MAX:
         raise CallError(
             f"its priority must be from {-SMALLINT_MAX - 1} to {SMALLINT_MAX}, not {row.priority}"
         )
     return Job(**columns, run_after=row.scheduled, priority=row.priority)
+
+
+def _path(name: str) -> str:
+    """Return the path here of a function of django-async's, of a builtin, or of any other."""
+    builtin = name.removeprefix("__builtin__.")  # The module's name in Python 2.
+    if "." not in builtin and hasattr(builtins, builtin):
+        return f"builtins.{builtin}"
+    return OURS.get(name, name)
 
 
 def _json(column: str, text: str) -> Any:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from django.apps.registry import Apps
-from django.db import DatabaseError, models, transaction
+from django.db import DatabaseError, connections, models, router, transaction
 from django.utils import timezone
 
 from django_dbq import calls
 from django_dbq.compat import django_q_packages as packages
 from django_dbq.compat import importing
 from django_dbq.compat.django_q_schedules import unsaved_schedule
+from django_dbq.compat.django_q_settings import queue_database
 from django_dbq.compat.django_q_tasks import columns_of_call, create_list, link_of, links_of, split_options
 from django_dbq.exceptions import CallError, GroupError, ScheduleError
 from django_dbq.models import Job, Schedule
@@ -131,6 +132,7 @@ def look(using: str) -> Found:
         except (CallError, ScheduleError) as error:
             found.refused.append(f"{row} ({row.func}): {error}")
     found.queue = _take_queue(using, write=False)
+    found.queue.left.extend(_elsewhere(using))
     return found
 
 
@@ -148,6 +150,7 @@ def move(using: str) -> importing.Moved:
         taken = QSchedule.objects.using(using).filter(pk__in=[row.pk for row in rows])
         taken.update(repeats=0)
     queue = _take_queue(using, write=True)
+    queue.left.extend(_elsewhere(using))
     return importing.Moved(
         f"schedules={len(rows)} queued tasks={queue.by_function.total()}; in django_q_schedule they have"
         " repeats=0 now, and from django_q_ormq they are gone",
@@ -156,12 +159,16 @@ def move(using: str) -> importing.Moved:
 
 
 def _rows(using: str, lock: bool = False) -> list[QSchedule]:
-    # A cluster leaves alone what has no repeats left, or no next time.
-    waiting = QSchedule.objects.using(using).exclude(repeats=0).filter(next_run__isnull=False)
+    waiting = _to_fire(using)
     later = [name for name in _LATER_COLUMNS if _has(using, name)]
     if lock:
         waiting = waiting.select_for_update()
     return [QSchedule(**values) for values in waiting.order_by("pk").values(*_COLUMNS, *later)]
+
+
+def _to_fire(using: str) -> models.QuerySet[QSchedule]:
+    # A cluster leaves alone what has no repeats left, or no next time.
+    return QSchedule.objects.using(using).exclude(repeats=0).filter(next_run__isnull=False)
 
 
 def _has(using: str, column: str) -> bool:
@@ -235,8 +242,8 @@ def _literal(column: str, text: str) -> Any:
 def _take_queue(using: str, *, write: bool) -> Queue:
     """Create the jobs of the queued tasks, in place of their rows; without `write`, tell what would be."""
     queue = Queue()
-    if not importing.has_table(QTask, using):
-        return queue  # Its broker was another.
+    if queue_database(using) != using or not importing.has_table(QTask, using):
+        return queue  # What is in this table, if it is there, no cluster would run.
     now = timezone.now()
     lists: dict[str, list[int]] = defaultdict(list)
     for page in importing.pages(_free(using, now).only("pk")):
@@ -337,6 +344,27 @@ def _take_list(label: str, rows: list[QTask], queue: Queue, using: str, write: b
         create_list(parts[0].name, parts, final_id, options, using)
         _delete(using, rows)
     queue.by_function.update(part.name for part in parts)
+
+
+def _elsewhere(using: str) -> Iterator[str]:
+    """Yield what django-q keeps in another database than the one that jobs are written to."""
+    orm, schedules = queue_database(using), router.db_for_write(QSchedule)
+    if orm not in connections:
+        yield f"Q_CLUSTER['orm'] is {orm!r}, which DATABASES does not have: its queue was not looked at"
+    elif orm != using and importing.has_table(QTask, orm):
+        way = f"Let a qcluster of the old release run them; or set Q_CLUSTER['orm'] to {using!r} and move"
+        yield from _apart(QTask, QTask.objects.using(orm).count(), orm, using, way)
+    if schedules != using and importing.has_table(QSchedule, schedules):
+        yield from _apart(QSchedule, _to_fire(schedules).count(), schedules, using, "Move")
+
+
+def _apart(model: type[models.Model], number: int, there: str, using: str, way: str) -> Iterator[str]:
+    if number:
+        yield (
+            f"{number} rows of {model._meta.db_table} are in the database {there!r}, and jobs are kept in"
+            f" {using!r}: no transaction spans both. {way} the rows to that table of {using!r}; or have a"
+            f" router keep the jobs in {there!r}."
+        )
 
 
 def _delete(using: str, rows: list[QTask]) -> None:

@@ -100,7 +100,7 @@ def unsaved_schedule(
         typed=True,
         name=name or "",
         kind=kind,
-        minutes=1 if kind == Schedule.KINDS.MINUTES and minutes is None else minutes,
+        minutes=minutes or 1 if kind == Schedule.KINDS.MINUTES else minutes,
         repeats=repeats,
         next_run=_moment(next_run),
         cron=cron or "",

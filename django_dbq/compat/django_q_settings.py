@@ -86,6 +86,12 @@ def signer_name() -> str:
     return _setting().get("name") or DEFAULT_NAME
 
 
+def queue_database(default: str) -> str:
+    """Return the database in which django-q has its queue; `default` where Q_CLUSTER names none."""
+    given = _setting()
+    return str(given.get("orm") or default) if isinstance(given, dict) else default
+
+
 def is_set() -> bool:
     """Tell whether the project has Q_CLUSTER."""
     return bool(_setting())

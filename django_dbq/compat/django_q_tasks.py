@@ -60,7 +60,7 @@ def split_options(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
         raise CallError(f"q_options must be a dictionary, not {type(options).__name__} ({options!r})")
     for key in options:
         if key not in _OPTIONS:
-            hint = nearest(str(key), _OPTIONS)
+            hint = "cluster" if key == "broker_name" else nearest(str(key), _OPTIONS)
             extra = f"Did you mean {hint!r}?" if hint else f"Known: {', '.join(_OPTIONS)}."
             raise CallError(f"q_options has no option {key!r}. {extra}")
     given = {key: kwargs.pop(key) for key in _OPTIONS if key in kwargs and key not in options}
@@ -180,8 +180,7 @@ def result_group(
 
 def count_group(group_id: str, failures: bool = False, cached: Any = False) -> int:
     """Return how many tasks of a group have ended; with `failures`, how many failed."""
-    states = [State.FAILED] if failures else results.ENDED_STATES
-    return Job.objects.filter(label=group_id, state__in=states).count()  # type: ignore[no-any-return]
+    return results.count_group(group_id, failures=failures)
 
 
 def delete_group(group_id: str, tasks: bool = False, cached: Any = False) -> int:
@@ -197,6 +196,43 @@ def queue_size(broker: Any = None) -> int:
 def delete_cached(task_id: str | uuid.UUID, broker: Any = None) -> bool:
     """Return False: there is no cache that held a result."""
     return False
+
+
+# There is no cache: each of these is the function without `_cached`.
+
+
+def result_cached(task_id: str | uuid.UUID, wait: float = 0, broker: Any = None) -> Any:
+    """As `result`."""
+    return result(task_id, wait)
+
+
+def fetch_cached(task_id: str | uuid.UUID, wait: float = 0, broker: Any = None) -> Task | None:
+    """As `fetch`."""
+    return fetch(task_id, wait)
+
+
+def result_group_cached(
+    group_id: str, failures: bool = False, wait: float = 0, count: int | None = None, broker: Any = None
+) -> list[Any]:
+    """As `result_group`."""
+    return result_group(group_id, failures, wait, count)
+
+
+def fetch_group_cached(
+    group_id: str, failures: bool = True, wait: float = 0, count: int | None = None, broker: Any = None
+) -> list[Task]:
+    """As `fetch_group`."""
+    return fetch_group(group_id, failures, wait, count)
+
+
+def count_group_cached(group_id: str, failures: bool = False, broker: Any = None) -> int:
+    """As `count_group`."""
+    return count_group(group_id, failures)
+
+
+def delete_group_cached(group_id: str, broker: Any = None) -> None:
+    """Delete the ended tasks of a group: in the original's cache they were nowhere else."""
+    delete_group(group_id, tasks=True)
 
 
 def wait_until(look: Callable[[], Any], milliseconds: float, task_id: str | uuid.UUID | None = None) -> Any:

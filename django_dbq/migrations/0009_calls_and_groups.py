@@ -14,7 +14,7 @@ def refuse_what_would_not_fit(apps, schema_editor):
     if count:
         raise ValueError(
             f"{count} jobs have a name of more than {NAME_BEFORE} characters, which the column held before"
-            " 0009. Let them finish and delete them (manage.py delete_old_jobs), then migrate again."
+            " 0009. They came while it was undone: migrate forwards, and back again, as 0015 then says."
         )
 
 

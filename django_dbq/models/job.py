@@ -17,7 +17,7 @@ from django.db.models.base import ModelState
 from django.db.models.functions import Coalesce
 from django.db.models.signals import post_init, pre_init
 from django.utils import timezone
-from django.utils.functional import cached_property
+from django.utils.functional import Promise, cached_property
 from django.utils.module_loading import import_string
 
 from django_dbq import calls, conf, signals
@@ -439,12 +439,28 @@ class Job(models.Model):
         self._announce_enqueue()
 
     def _check_place(self) -> None:
-        """Raise DBQError for a queue or priority that not every database would take, or no worker serve."""
-        if isinstance(self.queue_name, str):  # No expression of the database's.
-            check_queue_name(self.queue_name)
+        """Settle the queue and priority of a new job: None leaves them to its workflow.
+
+        Raises DBQError for one that not every database would take, or no worker serve.
+        """
+        if self.queue_name is None or self.priority is None:
+            entry: Any = conf.workflows().get(self.name) if self.call is None else None
+            for name in ("queue_name", "priority"):
+                if getattr(self, name) is None:
+                    default = self._meta.get_field(name).get_default()
+                    setattr(self, name, getattr(entry, name, default))
+        queue_name: Any = self.queue_name
+        if not hasattr(queue_name, "resolve_expression"):
+            check_queue_name(str(queue_name) if isinstance(queue_name, Promise) else queue_name)
+        priority: Any = self.priority
+        if hasattr(priority, "resolve_expression"):
+            return
         least, most = -SMALLINT_MAX - 1, SMALLINT_MAX
-        if isinstance(self.priority, int) and not least <= self.priority <= most:
-            raise DBQError(f"a job's priority is a number from {least} to {most}, not {self.priority}")
+        number = most + 1
+        with suppress(TypeError, ValueError, OverflowError):
+            number = int(priority)
+        if not least <= number <= most:
+            raise DBQError(f"a job's priority is a number from {least} to {most}, not {priority!r}")
 
     def _announce_enqueue(self) -> None:
         if signals.pre_enqueue.receivers:

@@ -175,6 +175,7 @@ def announce(using: str, jobs: Sequence[Job]) -> None:
     """Wake the workers that serve these jobs' queues once the caller's transaction commits."""
     from django_dbq.store import get_store
 
-    names = {job.queue_name for job in jobs if job.staged and job.state in DUE_STATES}
-    if names:
-        get_store(using).announce(names)
+    names: set[Any] = {job.queue_name for job in jobs if job.staged and job.state in DUE_STATES}
+    # Where the database says which queue it is, polling finds the job.
+    if told := {name for name in names if not hasattr(name, "resolve_expression")}:
+        get_store(using).announce(told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -23,6 +23,18 @@ from django_dbq.models.workspace import decode_workspace, encode_workspace
 CATCH_UP_MAX = 100  # Slots of one schedule that one pass deals with.
 ERROR_MAX = 10_000  # Characters that are kept of a reason.
 INSTANT = datetime.timedelta(microseconds=1)
+
+
+def _gone(name: str, instead: str) -> property:
+    """Return what tells that a field of django-q's has another place; a plain attribute would be ignored."""
+
+    def refuse(schedule: Schedule, value: Any = None) -> NoReturn:
+        raise AttributeError(f"A Schedule has no {name}: {instead}")
+
+    return property(refuse, refuse)
+
+
+_ANEW = "it is signed; create the schedule anew, with django_dbq.compat.django_q.schedule()"
 
 
 class Schedule(models.Model):
@@ -51,6 +63,12 @@ class Schedule(models.Model):
 
     # As callers of django-q write them.
     ONCE, MINUTES, HOURLY, DAILY, WEEKLY, BIWEEKLY, MONTHLY, BIMONTHLY, QUARTERLY, YEARLY, CRON = KINDS
+    TYPE: ClassVar = KINDS.choices
+    func, schedule_type = _gone("func", "it is path"), _gone("schedule_type", "it is kind")
+    cluster = _gone("cluster", "it is queue_name")
+    intended_date_kwarg = _gone("intended_date_kwarg", "it is date_keyword")
+    task = _gone("task", "last_run() is the job")
+    args, kwargs, hook = _gone("args", _ANEW), _gone("kwargs", _ANEW), _gone("hook", _ANEW)
 
     name = models.CharField(max_length=255, blank=True)
     # The JOBS entry that declares this schedule, if one does: there is one row for each.
@@ -114,7 +132,9 @@ class Schedule(models.Model):
         """
         columns = calls.call_columns(function, args, kwargs, options or {}, via=via, typed=typed)
         queue = {"queue_name": columns["queue_name"]} if "queue_name" in columns else {}
-        return cls(path=columns["name"], call=columns["call"], **{**queue, **fields})
+        schedule = cls(path=columns["name"], call=columns["call"], **{**queue, **fields})
+        schedule.check_arguments()
+        return schedule
 
     @classmethod
     def from_db(cls, db: str | None, field_names: Any, values: Any, **kwargs: Any) -> Schedule:
@@ -249,11 +269,25 @@ class Schedule(models.Model):
                 conf.workflow(self.path)
             else:
                 calls.path_of(self.path)
+        if names & {"path", "call", "date_keyword"}:
+            self.check_arguments()
         if "workspace" in names:
             # As a job would write it: dates as text.
             self.workspace = decode_workspace(
                 encode_workspace({} if self.workspace is None else self.workspace)
             )
+
+    def check_arguments(self) -> None:
+        """Raise CallError for arguments, the slot among them, that its function does not take."""
+        if self.call is None:
+            return
+        try:
+            call = calls.read(self.call)
+        except Exception as error:
+            raise CallError(f"the call of {self.path!r} is not as of_call() writes it: {error!r}") from error
+        if call.via is None:  # Else its path leads to something else.
+            given = {self.date_keyword: None} if self.date_keyword.isidentifier() else {}
+            calls.check_signature(self.path, call.args, {**call.kwargs, **given})
 
     # The signature.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 
 from django_dbq.engine.lifecycle import (
     GivenBack,
@@ -173,6 +173,15 @@ class Store(Pruning, Groups, Schedules):
         `stopping` shows them as STOPPING: their worker was asked to exit.
         """
 
+    def locked(self, job_ids: Collection[Any]) -> set[Any]:
+        """Return which of these rows another transaction has locked, for the moment."""
+        rows = (
+            Job.objects.using(self.using).filter(pk__in=job_ids).order_by("pk").values_list("pk", flat=True)
+        )
+        with transaction.atomic(using=self.using):
+            free = set(rows.select_for_update(skip_locked=True))
+        return set(rows) - free
+
     @abstractmethod
     def cancel(self, job_ids: Collection[Any]) -> dict[Any, str]:
         """Cancel jobs: waiting ones now, held ones at their next record. Return the states after it.
@@ -204,11 +213,14 @@ class Store(Pruning, Groups, Schedules):
         worker: str,
         lease_seconds: float,
         lost_attempts_max: int,
+        held: Collection[Any] = (),
         now: datetime.datetime | None = None,
-    ) -> tuple[int, list[Job]]:
-        """Take back jobs whose lease ran out.
+    ) -> tuple[list[Job], list[Job]]:
+        """Take back jobs whose lease ran out, but for those that `worker` knows to be `held` by it.
 
-        Return how many are READY again (or CANCELLED, where that was asked for), and those
+        Somebody may have had their rows locked, so that their leases could not be renewed.
+
+        Return those that are READY again (or CANCELLED, where that was asked for), and those
         that were lost too often: these are now held by `worker`, which has to fail them.
         """
 

@@ -36,6 +36,12 @@ CLAIM_ROUNDS_MAX = 20  # Each takes what the one before found locked.
 
 
 class PortableStore(base.Store):
+    def prepare_session(self, lease_seconds: float) -> None:
+        connection = connections[self.using]
+        if connection.vendor == "mysql":  # Else a lock is waited for longer than a lease lasts.
+            with connection.cursor() as cursor:
+                cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+
     def enqueue_many(self, alike: Job, workspaces: Sequence[str]) -> list[uuid.UUID]:
         names = ("name", "queue_name", "priority", "run_after")
         given = {name: getattr(alike, name) for name in names}
@@ -225,12 +231,14 @@ class PortableStore(base.Store):
         worker: str,
         lease_seconds: float,
         lost_attempts_max: int,
+        held: Collection[Any] = (),
         now: datetime.datetime | None = None,
-    ) -> tuple[int, list[Job]]:
+    ) -> tuple[list[Job], list[Job]]:
         expired = self._jobs().filter(lease_until__lt=now or self.clock(), state__in=HELD_STATES)
+        expired = expired.exclude(claimed_by=worker, id__in=held)
         if not expired.exists():
-            return 0, []
-        ready, spent = 0, []
+            return [], []
+        ready, spent = [], []
         with self.write():
             now = now or self.clock()
             for job in self._locked(expired.order_by("id"))[: base.RESCUE_BATCH]:
@@ -255,7 +263,7 @@ class PortableStore(base.Store):
                 if job.cancel_requested:
                     job.claimed_by = job.lease_until = None
                     job.state, job.finished, job.cancel_requested = State.CANCELLED, now, False
-                    ready += 1
+                    ready.append(job)
                 elif job.lost_attempts >= lost_attempts_max:
                     job.claim += 1
                     job.claimed_by = worker
@@ -265,7 +273,7 @@ class PortableStore(base.Store):
                 else:
                     job.claimed_by = job.lease_until = None
                     job.state = State.READY
-                    ready += 1
+                    ready.append(job)
                 names = (
                     *("claim", "claimed_by", "lease_until", "lost_attempts"),
                     *("state", "finished", "cancel_requested", "error", "modified"),

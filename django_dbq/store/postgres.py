@@ -74,13 +74,14 @@ class PostgresStore(base.Store):
     def prepare_session(self, lease_seconds: float) -> None:
         # On a table that was never analyzed the planner would scan it to find the rows
         # of a record; the engine's statements name their rows by key or by index.
-        # No statement is worth waiting for longer than a lease lasts.
+        # No statement is worth waiting for longer than a lease lasts; a lock that another holds, not even
+        # that: other jobs are to be recorded.
         milliseconds = int(lease_seconds * 500)
         with connections[self.using].cursor() as cursor:
             cursor.execute(
                 "SET enable_seqscan = off;"
                 f" SET statement_timeout = {milliseconds};"
-                f" SET lock_timeout = {min(5_000, milliseconds)}"
+                f" SET lock_timeout = {min(1_000, milliseconds // 2)}"
             )
 
     def announce(self, queue_names: Collection[str]) -> None:
@@ -254,10 +255,12 @@ class PostgresStore(base.Store):
         worker: str,
         lease_seconds: float,
         lost_attempts_max: int,
+        held: Collection[Any] = (),
         now: datetime.datetime | None = None,
-    ) -> tuple[int, list[Job]]:
+    ) -> tuple[list[Job], list[Job]]:
         values = {
             "worker": worker,
+            "held": list(held),
             "lease": lease_seconds,
             "lost_attempts_max": lost_attempts_max,
             "now": now,
@@ -265,7 +268,7 @@ class PostgresStore(base.Store):
         }
         jobs = Job.from_rows(self.using, *self._table("rescue", values), {}, {})
         spent = [job for job in jobs if job.claimed_by is not None]
-        return len(jobs) - len(spent), spent
+        return [job for job in jobs if job.claimed_by is None], spent
 
     def news(self) -> base.News:
         [(paused, *found)] = self._rows("news", {})

@@ -52,13 +52,21 @@ def _goes_on(frame: FrameType) -> bool:
 
 def line_of(error: BaseException) -> str:
     """Return an error in one line, even one whose `__str__` raises."""
-    text = traceback.format_exception_only(error)[-1].strip()
+    found = traceback.TracebackException(type(error), error, None, compact=True)
+    found.__notes__ = None  # Which come after the line.
+    text = list(found.format_exception_only())[-1].strip()
     return printable(text)[:ERROR_CHARS_MAX]
 
 
 def traceback_of(error: BaseException) -> str:
     """Return an error's traceback, its beginning cut where it is very long."""
-    text = printable("".join(traceback.format_exception(error)))
-    if len(text) <= TRACEBACK_CHARS_MAX:
-        return text
-    return f"[{len(text) - TRACEBACK_CHARS_MAX:,} characters cut]\n" + text[-TRACEBACK_CHARS_MAX:]
+    return _end(printable("".join(traceback.format_exception(error))), TRACEBACK_CHARS_MAX)
+
+
+def stack_of(frame: FrameType) -> str:
+    """Return where a thread stands, its beginning cut where it is very long: a traceback has room for it."""
+    return _end(printable("".join(traceback.format_stack(frame))), TRACEBACK_CHARS_MAX // 2)
+
+
+def _end(text: str, length: int) -> str:
+    return text if len(text) <= length else f"[{len(text) - length:,} characters cut]\n" + text[-length:]

@@ -179,11 +179,14 @@ class Executor:
             transition.workspace = self._encoded(job)
         return Attempt(job, transition, 0.0, error)
 
-    def fail_stuck(self, job: Job) -> Attempt:
-        """Fail the attempt of a job whose task, or its import, passed its time limit and would not end."""
-        began = time.monotonic()
+    def fail_stuck(self, job: Job, began: float, stack: str) -> Attempt:
+        """Fail the attempt of a job whose task, or its import, passed its time limit and would not end.
+
+        It began at this monotonic time; `stack` says where it hangs.
+        """
         step = self._find(job)
         error = TaskTimeout(f"{job.next_task} ran past its timeout_seconds and did not end; its worker left")
+        error.add_note(f"Its thread stands here (most recent call last):\n{stack}")
         return self._settle(job, step, self._failed(error, step.task.retry), error, began)
 
     # Finding the task.
@@ -496,11 +499,24 @@ class Executor:
         """Write what a running task has so far; `Job.save()` comes here."""
         text = encode_workspace(job.workspace)
         result = None if job.result is None else encode_result(job.result)
-        with self.watching(connections[self.using]):
+        connection = connections[self.using]
+        with self.watching(connection):
             held = self.store.save_progress(job, workspace=text, result=result, worker=self.worker)
         if not held:
             raise LeaseLost(f"job {job.id} is no longer this worker's; nothing was saved")
+        if connection.in_atomic_block and self.watching is not nullcontext:
+            self._renew_after_commit(job)
         job.recorded_workspace = text
+
+    def _renew_after_commit(self, job: Job) -> None:
+        """Renew the lease of a job whose row its own transaction locks, should that outlast a part of it."""
+        late = time.monotonic() + conf.options().LEASE_SECONDS / 3
+
+        def renew() -> None:
+            if time.monotonic() > late:
+                self._still_held(job)
+
+        transaction.on_commit(renew, using=self.using)
 
 
 def _somebody_is_told(job: Job, step: _Step) -> bool:

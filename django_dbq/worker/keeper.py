@@ -31,7 +31,7 @@ from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.log import log_attempt
 from django_dbq.worker.pace import Pace
-from django_dbq.worker.session import Session, passes
+from django_dbq.worker.session import Session, is_contention, passes
 from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.slot import Slot
 from django_dbq.worker.upkeep import Upkeep
@@ -41,6 +41,7 @@ logger = logging.getLogger("django_dbq.worker")
 
 HOSTAGE_SECONDS = 1.0  # A task this long behind which others wait makes them go back.
 TIME_LIMIT_CHECK_SECONDS = 0.5
+LOCKED_SECONDS = 0.5  # Between two looks at rows that others have locked.
 
 
 class Word(enum.Enum):
@@ -81,12 +82,15 @@ class Keeper(threading.Thread):
             settings.using, options.LEASE_SECONDS, options.DATABASE_RETRY_SECONDS, self._watchdog
         )
         self._session.needed = lambda: self._holds
+        self._session.meanwhile = self._extend
         self.code = 0  # What this process is to exit with.
         self.failure: Attempt | None = None  # The one that stopped it.
         self.parent: int | None = None  # The supervisor's process id.
         self.fallen: tuple[str, ...] = ()  # Workers known to be dead: their jobs need not wait.
+        self.at_first_claim: Callable[[], None] | None = None
         self._upkeep = Upkeep(self.store, self.worker, settings)
         self._upkeep.may_rescue = self._may_rescue
+        self._upkeep.held = lambda: self._held
         self._process: WorkerProcess | None = None  # Its row.
         self._report_at = 0.0  # A monotonic time: at once.
         self._tasks_done = self._tasks_failed = 0
@@ -97,6 +101,8 @@ class Keeper(threading.Thread):
         # For so many jobs by a claim whose answer is not taken in yet, and how long it took.
         self._asked: tuple[int, float] | None = None
         self._finished: list[Attempt] = []
+        self._put_off: list[Attempt] = []  # Whose rows others have locked,
+        self._put_off_until = 0.0  # and when to look at them again.
         self._hungry = True  # A claim may find something.
         self._awaited: dict[str, float] = {}  # Jobs for whose end somebody waits, each until when.
         self._chosen = None if settings.job_ids is None else deque(settings.job_ids)
@@ -167,6 +173,8 @@ class Keeper(threading.Thread):
     def _patience(self) -> float:
         """Return how long to wait for news, in seconds."""
         times = [self._extend_at, self._leave_at]
+        if self._put_off:
+            times.append(self._put_off_until)
         if self._timeouts and self._held:
             times.append(time.monotonic() + TIME_LIMIT_CHECK_SECONDS)
         if not self._stopping:
@@ -218,6 +226,7 @@ class Keeper(threading.Thread):
     # Recording.
 
     def _record(self) -> None:
+        self._look_at_locked()
         finished, self._finished = self._finished, []
         if not finished:
             return
@@ -237,7 +246,15 @@ class Keeper(threading.Thread):
             if attempt.transition.goes_on and self.keeps(attempt.job):
                 attempt.transition.keep()
         if todo:
-            states = self._write([attempt.transition for attempt in todo])
+            states, locked = self._write([attempt.transition for attempt in todo])
+            if locked:
+                logger.warning("Row locked by another, not recorded yet: jobs=%d", len(locked))
+                put_off = [attempt for attempt in todo if attempt.job.id in locked]
+                self._put_off += put_off
+                apart = set(map(id, put_off))
+                finished, todo = (
+                    [each for each in some if id(each) not in apart] for some in (finished, todo)
+                )
             for attempt in todo:
                 attempt.note(states)
                 if attempt.unsure is not None and not attempt.recorded:
@@ -272,6 +289,16 @@ class Keeper(threading.Thread):
             self._give_back(held)
         elif held:
             self.backlog.put(held)
+
+    def _look_at_locked(self) -> None:
+        """Take up outcomes again whose rows were locked, and are so no more."""
+        if not self._put_off or time.monotonic() < self._put_off_until:
+            return
+        self._put_off_until = time.monotonic() + LOCKED_SECONDS
+        ids = [attempt.job.id for attempt in self._put_off]
+        locked = self._session.run(lambda: self.store.locked(ids))
+        self._finished += [attempt for attempt in self._put_off if attempt.job.id not in locked]
+        self._put_off = [attempt for attempt in self._put_off if attempt.job.id in locked]
 
     def _count(self, attempt: Attempt) -> None:
         run = attempt.transition.run
@@ -316,8 +343,9 @@ class Keeper(threading.Thread):
             return False
         return self.pace.quick(job.name)
 
-    def _write(self, transitions: list[Transition]) -> dict[Any, str]:
-        tries = 0
+    def _write(self, transitions: list[Transition], tries: int = 0) -> tuple[dict[Any, str], set[Any]]:
+        """Record these, as often as it takes; return their states, and which rows somebody has locked."""
+        gives_way = not tries  # Once it is known which rows are locked, the others are waited for.
 
         def record() -> dict[Any, str]:
             nonlocal tries
@@ -325,18 +353,26 @@ class Keeper(threading.Thread):
             return self.store.record(transitions, worker=self.worker, lease_seconds=self._lease_seconds)
 
         try:
-            states = self._session.run(record)
+            states = self._session.run(record, gives_way)
         except (DatabaseError, ValueError) as error:  # A driver may refuse a text before it is sent.
+            if gives_way and is_contention(error):
+                locked = self._session.run(lambda: self.store.locked([each.job_id for each in transitions]))
+                free = [each for each in transitions if each.job_id not in locked]
+                return (self._write(free, tries)[0] if free else {}), locked
             if isinstance(error, DatabaseError) and passes(error):
                 raise
             if len(transitions) > 1:
                 # One of them holds what the database refuses; the others are not to suffer.
-                return {pk: state for one in transitions for pk, state in self._write([one]).items()}
+                states, locked = {}, set()
+                for one in transitions:
+                    written, waits = self._write([one])
+                    states, locked = states | written, locked | waits
+                return states, locked
             _refuse(transitions[0], error)
             states = self._session.run(record)
         if tries > 1 and len(states) < len(transitions):
             states |= self._session.run(lambda: self.store.recorded(transitions, worker=self.worker))
-        return states
+        return states, set()
 
     def _held_on(self, attempt: Attempt) -> Job:
         """Return the job as it now stands, with its workspace as recorded."""
@@ -376,6 +412,9 @@ class Keeper(threading.Thread):
             return
         sent = time.monotonic()
         batch = self._session.run(lambda: self._claimed(limit))
+        if batch.size and self.at_first_claim is not None:
+            self.at_first_claim()
+            self.at_first_claim = None
         self._hungry = batch.size >= limit if self._chosen is None else bool(self._chosen)
         self._jobs_begun += batch.size
         if self.settings.rate_limit_seconds and batch.size:
@@ -440,6 +479,7 @@ class Keeper(threading.Thread):
 
     def _give_back_everything(self) -> None:
         """Give back all jobs, also those whose tasks run: this process ends at once."""
+        self._put_off_until = 0.0
         self._fail_stuck()
         waiting = self.backlog.close()
         running = [job for job in self._held.values() if job not in waiting]
@@ -492,7 +532,7 @@ class Keeper(threading.Thread):
             found = slot.overdue()
             held = None if found is None else self._held.get(found[0].id)
             if found is not None and held is not None and held.claim == found[0].claim:
-                self._finished.append(self.executor.fail_stuck(held))
+                self._finished.append(self.executor.fail_stuck(held, *slot.hangs()))
         self._record()
 
     # Leases and upkeep.
@@ -514,6 +554,8 @@ class Keeper(threading.Thread):
             if job.id in still:
                 job.trusted_until = sent + self._trust_seconds
                 job.asked_to_stop = still[job.id] or self._stopping
+        if len(still) < len(jobs):  # Lost, or locked by somebody: then it is due once they let it go.
+            self._extend_at = min(self._extend_at, time.monotonic() + LOCKED_SECONDS)
         for job in self.backlog.discard({job.id for job in jobs} - still.keys()):
             del self._held[job.id]
             logger.warning("Lease lost: job=%s name=%s task=%s, not begun", job.id, job.name, job.next_task)

@@ -108,6 +108,10 @@ class Runner:
         """The failed attempt at which this worker stopped, where its settings ask for that."""
         return self._keeper.failure
 
+    def at_first_claim(self, tell: Callable[[], None]) -> None:
+        """Have a function called, in the keeper's thread, once this worker has claimed a job."""
+        self._keeper.at_first_claim = tell
+
     def handle_signals(self) -> None:
         """Make the first signal ask this worker to stop, and the second to stop now.
 

@@ -23,7 +23,7 @@ PAUSE_SECONDS_MAX = 10.0
 SIGNAL_SECONDS = 0.2  # A request to stop is seen within this time.
 READ_ONLY = "25006"  # The SQLSTATE of a standby that is not the new primary yet.
 # What PostgreSQL, MariaDB and SQLite call errors that other transactions cause.
-CONTENTION = {"40001", "40P01", "55P03", 1205, 1213, "SQLITE_BUSY", "SQLITE_LOCKED"}
+CONTENTION = {"40001", "40P01", "55P03", "57014", 1205, 1213, "SQLITE_BUSY", "SQLITE_LOCKED"}
 
 Answer = TypeVar("Answer")
 
@@ -39,15 +39,17 @@ class Session:
         self.watchdog = watchdog
         self.give_up_at = float("inf")  # A monotonic time after which nothing is tried again.
         self.needed: Callable[[], bool] = lambda: True  # Asked to stop: is there still something to record?
+        self.meanwhile: Callable[[], None] = lambda: None  # What cannot wait for another's transaction.
         self._asked = False
         self._hurry = threading.Event()
         self._prepared: Any = None  # The driver's connection that prepare_session saw.
         self._settled_at = 0.0  # A monotonic time.
 
-    def run(self, statement: Callable[[], Answer]) -> Answer:
+    def run(self, statement: Callable[[], Answer], gives_way: bool = False) -> Answer:
         """Run a statement, again after a lost connection, a deadlock or a lock timeout.
 
-        Raises the last error once `retry_seconds` have passed, or as soon as there is a hurry.
+        Raises the last error once `retry_seconds` have passed, or as soon as there is a hurry; and one that
+        other transactions cause at once, if it `gives_way`.
         """
         began = time.monotonic()
         away = False
@@ -71,8 +73,11 @@ class Session:
             except (DatabaseError, InterfaceError) as error:
                 if not passes(error):
                     raise
+                contended = is_contention(error)
+                if contended and gives_way:
+                    raise
                 connection.close()
-                if code_of(error) not in CONTENTION:
+                if not contended:
                     away, self._settled_at = True, float("inf")
                 left = min(began + self.retry_seconds, self.give_up_at) - time.monotonic()
                 if self._hurry.is_set() or left < 0:
@@ -84,6 +89,8 @@ class Session:
                 self._wait(pause * (0.5 + random.random() / 2))
                 if self.not_needed:
                     raise
+                if contended:
+                    self.meanwhile()
                 pause = min(PAUSE_SECONDS_MAX, pause * 2)
 
     def _wait(self, seconds: float) -> None:
@@ -119,6 +126,11 @@ class Session:
 
     def close(self) -> None:
         connections[self.using].close()
+
+
+def is_contention(error: BaseException) -> bool:
+    """Tell whether an error is due to what other transactions hold, on a database that answers."""
+    return code_of(error) in CONTENTION
 
 
 def passes(error: Exception) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import select
 import signal
@@ -20,7 +21,7 @@ logger = logging.getLogger("django_dbq.worker")
 
 RESTART_PAUSE_SECONDS = 0.5
 RESTART_PAUSE_SECONDS_MAX = 30.0
-FALLS_MAX = 10  # In a row, of workers that did not live for a minute.
+FALLS_MAX = 10  # In a row, of workers that did not live for a minute, nor come to claim a job.
 HEALTHY_SECONDS = 60.0
 KILL_MARGIN_SECONDS = 5.0  # After --grace, for a child that cannot even give its jobs back.
 
@@ -28,6 +29,7 @@ KILL_MARGIN_SECONDS = 5.0  # After --grace, for a child that cannot even give it
 @dataclass(slots=True)
 class _Child:
     name: str
+    claimed: mmap.mmap  # A byte that it shares: 1 once it has claimed a job.
     born: float = field(default_factory=time.monotonic)
 
 
@@ -83,17 +85,17 @@ class Supervisor:
     def _start(self) -> None:
         token, fallen = new_token(), self._fallen
         self._fallen = []
-        parent = os.getpid()
+        parent, claimed = os.getpid(), mmap.mmap(-1, 1)
         # Until the child has handlers of its own, a signal waits.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid == 0:
-            self._become_worker(parent, token, fallen)
-        self._children[pid] = _Child(worker_name(pid, token))
+            self._become_worker(parent, token, fallen, claimed)
+        self._children[pid] = _Child(worker_name(pid, token), claimed)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         logger.info("Worker started: pid=%d", pid)
 
-    def _become_worker(self, parent: int, token: str, fallen: list[str]) -> None:
+    def _become_worker(self, parent: int, token: str, fallen: list[str], claimed: mmap.mmap) -> None:
         code = 1
         try:
             # Ctrl-C reaches the supervisor alone, which passes it on once.
@@ -101,6 +103,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             runner = Runner(self.settings, parent=parent, token=token, fallen=fallen)
+            runner.at_first_claim(lambda: claimed.write_byte(1))
             runner.handle_signals()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             code = runner.run()
@@ -126,6 +129,8 @@ class Supervisor:
 
     def _ended(self, pid: int, child: _Child, code: int) -> None:
         lived = time.monotonic() - child.born
+        with child.claimed:
+            claimed = bool(child.claimed[0])
         if code == 0:
             logger.info("Worker ended: pid=%d seconds=%.0f", pid, lived)
             if not self.settings.burst:
@@ -136,6 +141,9 @@ class Supervisor:
         if self._stopping:
             self._code = 1
             return
+        if claimed:
+            # What it ran may have killed it. That is counted with the job, which will not kill for ever.
+            return self._start_at.append(time.monotonic() + RESTART_PAUSE_SECONDS)
         self._falls = 1 if lived > HEALTHY_SECONDS else self._falls + 1
         if self._falls >= FALLS_MAX:
             logger.critical("Workers keep falling, stopping: falls=%d", self._falls)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.db import router
@@ -14,7 +14,7 @@ from django_dbq.engine.workflow import Workflow
 from django_dbq.models import Job, Schedule
 from django_dbq.redaction import redact_text
 from django_dbq.store import Store
-from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH
+from django_dbq.store.base import RESCUE_BATCH, STAGE_BATCH, in_order
 from django_dbq.store.groups import WAKE_BATCH
 from django_dbq.store.pruning import TRIM_BATCH
 from django_dbq.store.schedules import Fired
@@ -22,6 +22,7 @@ from django_dbq.worker.settings import WorkerSettings
 
 logger = logging.getLogger("django_dbq.worker")
 
+NAMED_MAX = 10  # Jobs that one line names.
 TRIM_SECONDS = 60.0
 WAKE_SECONDS = 0.02  # For more of a group's jobs to end meanwhile.
 
@@ -34,6 +35,7 @@ class Upkeep:
         self.worker = worker
         self.settings = settings
         self.may_rescue: Callable[[], bool] = lambda: True
+        self.held: Callable[[], Collection[Any]] = tuple  # The ids of the worker's own jobs.
         self.due_at = time.monotonic()
         self.wake_at = float("inf")  # Sooner, for the groups that may be done.
         self.paused: frozenset[str] = frozenset()  # Queues from which nothing is to be claimed.
@@ -76,19 +78,23 @@ class Upkeep:
         self._ended, self.wake_at = set(), float("inf")
         self._trim(options.SAVE_LIMIT)
         # Last: what it answers must reach the keeper, and an error would have all of this run again.
-        ready: int = 0
+        ready: list[Job] = []
         spent: list[Job] = []
         if news.expired and self.may_rescue():
             ready, spent = self.store.rescue(
                 worker=self.worker,
                 lease_seconds=options.LEASE_SECONDS,
                 lost_attempts_max=options.LOST_ATTEMPTS_MAX,
+                held=self.held(),
             )
         if ready or spent:
-            logger.warning("Rescued: ready=%d failed=%d worker=%s", ready, len(spent), self.worker)
+            counts = len(ready), len(spent)
+            named = _named([*ready, *spent])
+            logger.warning("Rescued: ready=%d failed=%d worker=%s jobs=%s", *counts, self.worker, named)
         # On a slow network it takes long: then half of the time is left for the jobs.
         self.due_at = max(began + options.POLL_INTERVAL_SECONDS, 2 * time.monotonic() - began)
-        if staged >= STAGE_BATCH or woken >= WAKE_BATCH or ready + len(spent) >= RESCUE_BATCH or fired.more:
+        full = len(ready) + len(spent) >= RESCUE_BATCH
+        if full or staged >= STAGE_BATCH or woken >= WAKE_BATCH or fired.more:
             self.due_at = time.monotonic()  # A full batch: there may be more.
         return bool(staged or woken or ready or fired.jobs), spent
 
@@ -134,3 +140,13 @@ class Upkeep:
                     logger.warning("Schedule failed: schedule=%s name=%s %s", schedule.pk, schedule, error)
                 else:
                     logger.error("Schedule disabled: schedule=%s name=%s %s", schedule.pk, schedule, error)
+
+
+def _named(jobs: list[Job]) -> str:
+    """Return the first of these jobs by id and name: those that most likely killed their worker.
+
+    Those were lost most often, or stood first among what it had claimed: that one ran.
+    """
+    first = sorted(in_order(jobs), key=lambda job: -job.lost_attempts)[:NAMED_MAX]
+    more = [f"and {len(jobs) - NAMED_MAX} more"] if len(jobs) > NAMED_MAX else []
+    return ", ".join([*(f"{job.id} {job.name}" for job in first), *more])

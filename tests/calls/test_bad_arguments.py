@@ -195,6 +195,10 @@ def test_a_time_is_a_datetime(run_after):
     refused(rf"^run_after must be a datetime, not {re.escape(repr(run_after))}", run_after=run_after)
 
 
+def test_a_time_that_is_text_is_told_its_type_and_nothing_of_order():
+    refused("^run_after must be a datetime, not '2030-01-01', which is str$", run_after="2030-01-01")
+
+
 def test_a_priority_in_the_originals_place_is_told_how_to_be_given():
     refused(r"run_after must be a datetime, not 9; name what follows kwargs: schedule\(", None, None, 9)
 

@@ -15,6 +15,12 @@ def write(text):
     Row.objects.create(text=text)
 
 
+def write_any(*texts, **named):
+    """Leave a row of each text."""
+    for text in (*texts, *named.values()):
+        write(text)
+
+
 def boom(text="uh oh"):
     write(text)
     raise ValueError(text)

@@ -387,6 +387,21 @@ def test_an_option_that_cannot_be_used_is_refused(args, message):
         call_command("flush_queue", *args)
 
 
+def test_numbers_may_be_text_where_it_is_called_from_python():
+    jobs = [schedule(functions.write, [str(number)]) for number in range(4)]
+    out = StringIO()
+    for which in "01":
+        call_command("flush_queue", jobs="300", which=which, outof="2", stdout=out)
+    assert {job.pk for job in Job.objects.filter(state="COMPLETE")} == {job.pk for job in jobs}
+    assert len(out.getvalue().splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["jobs", "which", "outof"])
+def test_what_is_no_number_is_refused_where_it_is_called_from_python(name):
+    with pytest.raises(CommandError, match=f"--{name} must be a whole number.*not 'two'"):
+        call_command("flush_queue", **{name: "two"})
+
+
 def test_settings_that_cannot_be_used_are_refused(settings):
     settings.JOBS = []
     with pytest.raises(CommandError, match="JOBS: must be a dictionary of job names, not list"):

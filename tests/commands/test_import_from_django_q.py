@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 apps = Apps()  # Not of the project: the tables are there for these tests only.
 NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
-WRITE = "tests.commands.functions.write"
+WRITE = "tests.commands.functions.write_any"
 
 
 class Old(models.Model):
@@ -134,7 +134,7 @@ def test_without_apply_it_counts_and_writes_nothing(tables):
     assert said() == (
         "To move from django_q: schedules=3\n"
         "  tests.commands.functions.boom 1\n"
-        "  tests.commands.functions.write 2\n"
+        f"  {WRITE} 2\n"
         "queued tasks=0\n"
         "refused=0\n"
         "nothing was written; run again with --apply\n"
@@ -187,6 +187,10 @@ def test_what_else_a_row_holds_is_moved_too(tables):
     assert job_call(job)[1]["text"] == NOON
 
 
+def test_a_row_of_no_minutes_ran_each_minute(tables):
+    assert moved(schedule_type="I", minutes=0).minutes == 1
+
+
 def test_a_cron_line_is_moved(tables):
     schedule = moved(schedule_type="C", cron="30 6 * * *")
     assert (schedule.kind, schedule.cron) == ("cron", "30 6 * * *")
@@ -220,7 +224,7 @@ def test_options_among_the_arguments_stay_options(tables):
 
 @pytest.mark.parametrize("apply", [[], ["--apply"]])
 def test_what_cannot_be_moved_is_named_and_keeps_everything_from_being_moved(tables, apply):
-    Schedule.of_call(WRITE, name="taken", kind="daily").save()
+    Schedule.of_call(WRITE, ["x"], name="taken", kind="daily").save()
     reasons = {
         OldSchedule.objects.create(**values).pk: reason
         for values, reason in [
@@ -233,6 +237,7 @@ def test_what_cannot_be_moved_is_named_and_keeps_everything_from_being_moved(tab
             ({"kwargs": "{1: 2}"}, "the name 1 is not a string"),
             ({"kwargs": "a={1}"}, "kwargs['a'] is a builtins.set"),
             ({"schedule_type": "C", "cron": "61 * * * *"}, "minute"),
+            ({"func": "tests.commands.functions.write"}, "write(text) does not take these arguments"),
             ({"schedule_type": "X"}, "'X' is no kind of schedule"),
             ({"name": "taken"}, "there is a schedule named 'taken' here already"),
             ({"kwargs": "q_options={'group': 'g'}"}, "its kwargs name a group"),

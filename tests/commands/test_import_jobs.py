@@ -224,6 +224,13 @@ def test_the_packages_own_job_becomes_ours(tables):
     assert Job.objects.filter(state="NEW", name__endswith=".remove_old_jobs").count() == 1
 
 
+@pytest.mark.parametrize("name", ["sum", "__builtin__.sum", "builtins.sum"])
+def test_a_builtin_is_found_whatever_its_python_called_it(tables, name):
+    old(name, [[1, 2]])
+    assert "  builtins.sum 1\n" in said("--apply")
+    assert run_jobs() == 1 and Job.objects.get().result == 3
+
+
 @pytest.mark.parametrize("apply", [["--apply"], []])
 def test_what_cannot_be_moved_is_named_and_keeps_everything_from_being_moved(tables, apply):
     old()
@@ -231,7 +238,7 @@ def test_what_cannot_be_moved_is_named_and_keeps_everything_from_being_moved(tab
         old("shop.nowhere.work"),
         old("tests.commands.functions.no_longer"),
         old("tests.commands.functions.DEADLINE"),
-        old("print"),
+        old("nowhere"),
         old(args=["a"], kwargs=["b"]),
         old(args={"a": 1}),
         old(args=[float("nan")]),
@@ -244,7 +251,7 @@ def test_what_cannot_be_moved_is_named_and_keeps_everything_from_being_moved(tab
         f"async_job {rows[1].pk} (tests.commands.functions.no_longer): 'tests.commands.functions.no_longer'"
         " does not import",
         f"async_job {rows[2].pk} (tests.commands.functions.__name__): its args are not JSON",
-        f"async_job {rows[3].pk} (print): 'print' does not import",
+        f"async_job {rows[3].pk} (nowhere): 'nowhere' does not import",
         f"async_job {rows[4].pk} ({WRITE}): kwargs of {WRITE} must be a dictionary",
         f"async_job {rows[5].pk} ({WRITE}): args of {WRITE} must be a list",
         f"async_job {rows[6].pk} ({WRITE}): {WRITE}: args[0] is nan, which JSON does not have",

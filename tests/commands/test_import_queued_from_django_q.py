@@ -323,6 +323,7 @@ def test_what_cannot_be_taken_is_named_and_the_others_are_taken():
         for pk, reason in reasons.items():
             [line] = [line for line in found.splitlines() if re.match(rf"  django_q_ormq {pk}\b", line)]
             assert reason in line
+    assert "What is named above would not be taken, and would stay where it is." in dry
     assert "What is named above was not taken, and stays where it is." in wet
     assert [*OldQueued.objects.order_by("pk").values_list("pk", flat=True)] == sorted(reasons)
     assert Job.objects.count() == 1
@@ -610,3 +611,78 @@ def test_of_a_project_with_another_broker_the_schedules_are_moved():
     finally:
         with connections["default"].schema_editor() as editor:
             editor.create_model(OldQueued)
+
+
+# The rows lie in another database than the jobs.
+
+
+@pytest.fixture
+def tables_elsewhere(tables, settings):
+    """The tables of django-q in the database `jobs` too, which Q_CLUSTER names."""
+    settings.Q_CLUSTER = {**settings.Q_CLUSTER, "orm": "jobs"}
+    with connections["jobs"].schema_editor() as editor:
+        for model in (OldSchedule, OldQueued):
+            editor.create_model(model)
+    yield
+    with connections["jobs"].schema_editor() as editor:
+        for model in (OldSchedule, OldQueued):
+            editor.delete_model(model)
+
+
+in_two_databases = pytest.mark.django_db(transaction=True, databases=["default", "jobs"])
+
+
+def put_elsewhere(**task):
+    return OldQueued.objects.using("jobs").create(key=SITE, payload=package(a_task(**task)), lock=MORNING)
+
+
+@in_two_databases
+@pytest.mark.parametrize("apply", [["--apply"], []])
+def test_a_queue_in_another_database_stays_there_and_is_named(tables_elsewhere, apply):
+    OldSchedule.objects.create(func="math.floor", args="1")
+    stale = put(a_task())  # No cluster would run it: they look in the other database.
+    for _ in range(2):
+        put_elsewhere()
+    found = said(*apply, left=True)
+    assert "schedules=1\n  math.floor 1\nqueued tasks=0\n" in found
+    assert (
+        "2 rows of django_q_ormq are in the database 'jobs', and jobs are kept in 'default': no transaction"
+        " spans both. Let a qcluster of the old release run them; or set Q_CLUSTER['orm'] to 'default' and"
+        " move the rows to that table of 'default'; or have a router keep the jobs in 'jobs'."
+    ) in found
+    assert OldQueued.objects.using("jobs").count() == 2 and OldQueued.objects.get() == stale
+    assert not Job.objects.exists() and not Job.objects.using("jobs").exists()
+
+
+@in_two_databases
+def test_an_empty_queue_in_another_database_is_nothing_to_name(tables_elsewhere):
+    OldSchedule.objects.create(func="math.floor", args="1")
+    assert "Moved: schedules=1 queued tasks=0;" in said("--apply")
+
+
+@in_two_databases
+def test_jobs_are_written_where_the_router_has_them_when_the_queue_is_there_too(tables_elsewhere, settings):
+    settings.DATABASE_ROUTERS = ["tests.routers.JobsRouter"]
+    put_elsewhere(func="math.floor", args=(1.5,))
+    assert "queued tasks=1;" in said("--apply")
+    assert Job.objects.using("jobs").get().name == "math.floor"
+    assert not Job.objects.using("default").exists() and not OldQueued.objects.using("jobs").exists()
+
+
+@in_two_databases
+@pytest.mark.parametrize("apply", [["--apply"], []])
+def test_schedules_in_another_database_than_the_jobs_stay_there_and_are_named(
+    tables_elsewhere, settings, apply
+):
+    settings.DATABASE_ROUTERS = ["tests.routers.JobsRouter"]
+    OldSchedule.objects.using("default").create()
+    OldSchedule.objects.using("default").create(repeats=0)
+    found = said(*apply, left=True)
+    assert "1 rows of django_q_schedule are in the database 'default', and jobs are kept in 'jobs'" in found
+    assert "set Q_CLUSTER" not in found
+
+
+@in_two_databases
+def test_a_queue_in_a_database_that_is_not_there_is_named(tables_elsewhere, settings):
+    settings.Q_CLUSTER = {**settings.Q_CLUSTER, "orm": "gone"}
+    assert "Q_CLUSTER['orm'] is 'gone', which DATABASES does not have" in said(left=True)

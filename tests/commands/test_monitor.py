@@ -101,6 +101,20 @@ def test_the_state_of_a_worker_follows_from_its_row_and_its_jobs():
 
 
 @pytest.mark.django_db
+def test_workers_that_live_come_first_however_many_have_gone(monkeypatch):
+    monkeypatch.setattr("django_dbq.metrics.WORKERS_MAX", 3)
+    for number, seen in enumerate((9_000, 5_000, 7_000)):
+        a_worker(f"gone-{number}", host="a", seen=seen)
+    a_worker("two", host="z")
+    a_worker("one", host="y")
+    found = metrics.overview()
+    assert [worker.name for worker in found.workers] == ["one", "two", "gone-1"]
+    assert [queue.workers for queue in found.queues] == [2]
+    shown = "\n".join(drawn(Reading(found)))
+    assert shown.index("\ny ") < shown.index("\nz ") < shown.index("\na ")
+
+
+@pytest.mark.django_db
 def test_of_what_a_worker_has_claimed_as_much_runs_as_it_has_threads():
     a_worker(threads=2)
     for age in (5, 30, 60):

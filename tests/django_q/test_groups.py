@@ -13,15 +13,22 @@ from django_dbq.compat.django_q import (
     AsyncTask,
     Chain,
     Iter,
+    Task,
     async_chain,
     async_iter,
     async_task,
     count_group,
+    count_group_cached,
     delete_group,
+    delete_group_cached,
     fetch,
+    fetch_cached,
     fetch_group,
+    fetch_group_cached,
     result,
+    result_cached,
     result_group,
+    result_group_cached,
 )
 from django_dbq.testing import run_jobs
 from tests.django_q import functions
@@ -52,6 +59,28 @@ def test_a_groups_ended_tasks_are_told_in_the_order_of_their_creation(group):
     assert len(result_group(group, failures=True)) == 4
     assert (count_group(group), count_group(group, failures=True)) == (4, 1)
     assert (result_group("none"), fetch_group("none"), count_group("none")) == ([], [], 0)
+
+
+def test_what_the_original_asks_its_cache_or_its_table_for_is_found_too(group):
+    assert result_group_cached(group, False, 0, None, None) == Task.get_result_group(group) == [0, 1, 2]
+    everything = fetch_group(group)
+    assert fetch_group_cached(group) == Task.get_task_group(group) == everything
+    assert Task.get_task_group(group, failures=False) == everything[:3]
+    assert len(Task.get_result_group(group, failures=True)) == 4
+    assert (count_group_cached(group), Task.get_group_count(group)) == (4, 4)
+    assert (count_group_cached(group, failures=True), Task.get_group_count(group, failures=True)) == (1, 1)
+    second = everything[1]
+    assert result_cached(second.id) == Task.get_result(second.id) == 1
+    assert fetch_cached(second.id) == Task.get_task(second.id) == second
+    assert (result_cached("none"), Task.get_result("none"), Task.get_task("none")) == (None, None, None)
+
+
+def test_a_group_that_the_original_has_in_its_cache_is_gone_when_it_is_deleted_there(group):
+    assert delete_group_cached(group) is None
+    assert (count_group(group), Job.objects.filter(label=group).count()) == (0, 1)
+    kept = Job.objects.filter(label="other")
+    assert Task.delete_group("other") == 1 and not kept.exists() and Job.objects.count() == 2
+    assert Task.delete_group(group, True) == 0
 
 
 def test_a_group_of_so_many_is_waited_for(group):

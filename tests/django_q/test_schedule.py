@@ -44,6 +44,16 @@ def test_a_type_may_be_given_by_the_letters_of_the_original(given, kind):
     assert schedule(functions.add, 1, schedule_type=given).kind == kind
 
 
+def test_the_types_can_be_listed_for_a_form():
+    assert {
+        schedule(functions.add, 1, schedule_type=kind, **_more(kind)).kind for kind, _ in Schedule.TYPE
+    } == {*Schedule.KINDS}
+
+
+def _more(kind):
+    return {"cron": "0 0 * * *"} if kind == Schedule.CRON else {}
+
+
 def test_one_that_runs_once_is_deleted_when_it_has_fired_and_its_name_is_free():
     for number in range(2):
         made = schedule(functions.add, number, name="alone")
@@ -91,6 +101,15 @@ def test_the_time_that_a_call_was_due_is_given_to_the_argument_that_is_named():
     assert made.result() == ((), {"due": when})
 
 
+def test_no_minutes_are_one_as_in_the_original():
+    assert [
+        schedule(functions.add, 1, schedule_type="I", **given).minutes for given in ({}, {"minutes": 0})
+    ] == [
+        1,
+        1,
+    ]
+
+
 def test_a_cron_line_settles_the_first_time():
     assert schedule(functions.add, schedule_type=Schedule.CRON, cron="0 22 * * 1-5").next_run.hour == 22
 
@@ -110,6 +129,11 @@ def test_missed_times_are_caught_up_with_as_the_cluster_says(settings):
         ({"x": {1}}, CallError, r"kwargs\['x'\] is a builtins.set"),
         ({"hook": "tests.there_is_none"}, CallError, "does not import"),
         ({"q_options": {"timout": 5}}, CallError, "Did you mean 'timeout'"),
+        (
+            {"q_options": {"broker_name": "long"}},
+            CallError,
+            "no option 'broker_name'. Did you mean 'cluster'",
+        ),
         ({"intended_date_kwarg": "9x"}, ScheduleError, "'9x' is no name of an argument"),
         ({"timeout": "5"}, CallError, "^timeout: must be a number, not '5'"),
         ({"cluster": "x" * 200}, CallError, "^cluster: is 200 characters long"),
@@ -122,3 +146,30 @@ def test_a_schedule_that_could_not_be_fired_is_refused(given, error, message):
     with pytest.raises(error, match=message):
         schedule(functions.add, **given)
     assert Schedule.objects.count() == 1
+
+
+OF_THE_ORIGINAL = {
+    "func": "path",
+    "schedule_type": "kind",
+    "cluster": "queue_name",
+    "intended_date_kwarg": "date_keyword",
+    "task": r"last_run\(\)",
+    "args": r"django_dbq\.compat\.django_q\.schedule\(\)",
+    "kwargs": r"django_dbq\.compat\.django_q\.schedule\(\)",
+    "hook": r"django_dbq\.compat\.django_q\.schedule\(\)",
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_ORIGINAL)
+def test_a_field_of_the_original_cannot_be_set_and_what_takes_its_place_is_told(name):
+    made = schedule(functions.add, 1, name="kept")
+    told = f"A Schedule has no {name}.*{OF_THE_ORIGINAL[name]}"
+    with pytest.raises(AttributeError, match=told):
+        setattr(made, name, "D")
+    with pytest.raises(AttributeError, match=told):
+        getattr(made, name)
+    with pytest.raises(AttributeError, match=told):
+        Schedule.objects.create(**{name: "math.floor"})
+    with pytest.raises(AttributeError, match=told):
+        Schedule.objects.update_or_create(name="kept", defaults={name: "math.floor"})
+    assert not hasattr(made, name) and Schedule.objects.count() == 1

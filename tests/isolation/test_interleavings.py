@@ -93,7 +93,11 @@ def invariants_hold(claims):
 
 
 def rescues(store, worker="two"):
-    return lambda: store.rescue(worker=worker, lease_seconds=LEASE, lost_attempts_max=3)
+    def rescue():
+        ready, spent = store.rescue(worker=worker, lease_seconds=LEASE, lost_attempts_max=3)
+        return len(ready), spent
+
+    return rescue
 
 
 def records(store, job, state="READY", **values):

@@ -414,7 +414,7 @@ class Simulation(RuleBasedStateMachine):
     def rescue_as(self, worker):
         values = {"lease_seconds": LEASE, "lost_attempts_max": LOST_ATTEMPTS_MAX}
         ready, spent = self.do("rescue", worker=worker.name, **values)
-        self.seen["rescue"] += ready
+        self.seen["rescue"] += len(ready)
         self.give(worker, spent)
 
     # Faults.

@@ -206,8 +206,9 @@ class ModelStore:
 
     def rescue(
         self, *, worker: str, lease_seconds: float, lost_attempts_max: int, now: float
-    ) -> tuple[int, list[Row]]:
-        ready, spent = 0, []
+    ) -> tuple[list[Row], list[Row]]:
+        ready: list[Row] = []
+        spent = []
         for row in self.rows.values():
             if row.lease_until is None or not row.lease_until < now:
                 continue
@@ -228,7 +229,7 @@ class ModelStore:
                 row.lease_until = now + lease_seconds
                 spent.append(replace(row, prior_state=State.READY))
                 continue
-            ready += 1
+            ready.append(row)
         return ready, spent
 
     def expire(self, workers: Any) -> int:

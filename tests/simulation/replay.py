@@ -87,7 +87,7 @@ def plain(verb, answer):
             return [_view(job) for job in answer]
         case "rescue":
             ready, spent = answer
-            return ready, sorted(_view(job) for job in spent)
+            return sorted(str(job.id) for job in ready), sorted(_view(job) for job in spent)
         case "record" | "recorded" | "release" | "cancel":
             return {pk: str(state) for pk, state in answer.items()}
         case "create":

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.django_db(databases=ALIASES)
 
 
 def rescue(store, worker="rescuer"):
-    return store.rescue(worker=worker, lease_seconds=30, lost_attempts_max=3)
+    ready, spent = store.rescue(worker=worker, lease_seconds=30, lost_attempts_max=3)
+    return len(ready), spent
 
 
 def test_the_jobs_of_a_dead_worker_are_rescued_without_waiting_for_their_leases(store):

@@ -27,9 +27,11 @@ committed = pytest.mark.django_db(databases=ALIASES, transaction=True)
 
 
 def rescue(store, *, worker="rescuer", lost_attempts_max=3, lease_seconds=LEASE, now=None):
-    return store.rescue(
+    """Return how many are ready again, and those that were lost too often."""
+    ready, spent = store.rescue(
         worker=worker, lease_seconds=lease_seconds, lost_attempts_max=lost_attempts_max, now=now
     )
+    return len(ready), spent
 
 
 def lost(store, **columns):
@@ -193,3 +195,26 @@ def test_a_job_is_rescued_once_however_many_try(store):
     assert sum(ready for ready, _ in found) == 8
     assert len({job.id for _, spent in found for job in spent}) == sum(len(spent) for _, spent in found) == 4
     assert [len(runs(store, job)) for job in jobs] == [1] * 12
+
+
+@committed
+def test_what_its_worker_knows_to_be_its_own_it_does_not_take_from_itself(store):
+    own, of_another = lost(store), lost(store)
+    answer_lost = lost(store)  # Claimed, without the worker having heard of it.
+    Job.objects.using(store.using).filter(pk=of_another.pk).update(claimed_by="another")
+    ready, spent = store.rescue(
+        worker="one", lease_seconds=LEASE, lost_attempts_max=3, held=[own.id, of_another.id]
+    )
+    assert ({job.id for job in ready}, spent) == ({of_another.id, answer_lost.id}, [])
+    assert reread(store, own).state == "PROCESSING"
+    assert {reread(store, job).state for job in (of_another, answer_lost)} == {"READY"}
+
+
+@committed
+@pytest.mark.parametrize("store", SERVERS, indirect=True)
+def test_a_store_tells_which_rows_others_have_locked(store):
+    free, held, gone = make_job(store), make_job(store), make_job(store)
+    Job.objects.using(store.using).filter(pk=gone.pk).delete()
+    with locked(store, held):
+        assert store.locked([free.id, held.id, gone.id]) == {held.id}
+    assert store.locked([free.id, held.id]) == set()

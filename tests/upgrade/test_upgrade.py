@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -218,8 +219,19 @@ def test_the_original_deletes_old_jobs_that_have_a_history(database, original, s
     successor_creates(successor, "default")
     successor.work()
     assert TaskRun.objects.using(database).count() == 3
+    kept = successor_creates(successor, "kept")
+    successor.work("kept")
+    Job.objects.using(database).filter(pk=kept).update(state="NEW")  # Which the original leaves alone.
     original("delete_old")
-    assert not Job.objects.using(database).exists()
+    assert Job.objects.using(database).count() == 1
+    # It knows of no history; the page has what removes that.
+    assert TaskRun.objects.using(database).count() == 6
+    page = (ROOT / "docs/coming-from-django-db-queue.md").read_text()
+    [statements] = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for statement in filter(str.strip, statements.split(";")):
+        rows(database, statement)
+    assert {str(pk) for pk in TaskRun.objects.using(database).values_list("job", flat=True)} == {kept}
+    assert TaskRun.objects.using(database).count() == 3
 
 
 # And on MariaDB beside it. On SQLite the original's own workers lock each other out.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from django.db import connection, transaction
 
 from django_dbq import Job, schedule
 from django_dbq.store import get_store
-from django_dbq.worker.errors import let_go
+from django_dbq.worker.errors import TRACEBACK_CHARS_MAX, let_go, line_of, stack_of, traceback_of
 from django_dbq.worker.executor import Executor
 
 
@@ -75,6 +77,30 @@ def test_a_generator_that_caught_the_error_goes_on(group):
     error = next(running)
     let_go(ExceptionGroup("both", [error]) if group else error)
     assert str(next(running)) == "1"
+
+
+def test_an_error_in_one_line_leaves_out_what_was_noted_of_it():
+    error = ValueError("half way")
+    error.add_note("of row 5")
+    assert line_of(error) == "ValueError: half way"
+    assert "of row 5" in traceback_of(error)
+
+
+def test_however_deep_a_thread_stands_its_error_has_the_message_and_the_end_of_the_stack():
+    error = TimeoutError("no end")
+    error.add_note(descend(500))
+    text = traceback_of(error)
+    assert text.startswith("TimeoutError: no end\n[") and "characters cut]" in text
+    assert "return stack_of(sys._getframe())" in text and len(text) < TRACEBACK_CHARS_MAX
+
+
+def descend(depth):
+    """Return the stack from a depth, by turns through two lines: Python folds equal ones."""
+    if not depth:
+        return stack_of(sys._getframe())
+    if depth % 2:
+        return descend(depth - 1)
+    return descend(depth - 1)
 
 
 def locked_rows():

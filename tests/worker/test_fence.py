@@ -31,7 +31,8 @@ def executor():
 def taken(store, job):
     """Let another worker rescue a job."""
     store.expire(["one"])
-    assert store.rescue(worker="two", lease_seconds=30, lost_attempts_max=3) == (1, [])
+    ready, spent = store.rescue(worker="two", lease_seconds=30, lost_attempts_max=3)
+    assert ([one.id for one in ready], spent) == ([job.id], [])
 
 
 @pytest.mark.parametrize("name", ["writes", "atomic_writes"])

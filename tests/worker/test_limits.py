@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from django.db import connections
@@ -84,6 +85,10 @@ def test_a_task_stuck_in_a_thread_fails_by_its_policy(one_bench):
     assert "TaskTimeout: tests.workflows.hold ran past its timeout_seconds and did not end" in error(job)
     row = Job.objects.get(pk=job.pk)
     assert (row.lost_attempts, row.claimed_by) == (0, None)
+    for began, ended, text in one_bench.runs(job, "started", "finished", "error"):
+        assert ended - began > timedelta(seconds=0.3), "the attempt began when its task did"
+        assert "in hold\n" in text, "the stack tells where it hangs"
+    assert row.error.startswith("django_dbq.exceptions.TaskTimeout: "), "of which the job's line has nothing"
 
 
 def test_a_process_with_a_stuck_thread_is_replaced(one_bench):
@@ -104,6 +109,8 @@ def test_a_task_that_will_not_hear_of_its_time_limit_is_ended_after_the_grace(on
     assert f"Task stuck: job={job.pk}" in worker.log()
     assert one_bench.state(job) == "FAILED" and "TaskTimeout" in error(job)
     assert one_bench.runs(job, "outcome") == ["failed"]
+    [text] = one_bench.runs(job, "error")
+    assert "in hold_in_spite_of_all\n" in text and text in worker.log()
     assert one_bench.worker("--burst").wait() == 0
     assert one_bench.state(other) == "COMPLETE"
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from django_dbq import Job
+from django_dbq.store import get_store
+from django_dbq.worker.settings import WorkerSettings
+from django_dbq.worker.upkeep import Upkeep
 from tests.conftest import wait_until
 from tests.worker.conftest import children
 
@@ -85,3 +90,31 @@ def test_a_worker_that_has_run_its_share_is_replaced(one_bench):
     assert len({pid for _, pid, _ in one_bench.witnesses()}) >= 5
     supervisor.popen.terminate()
     assert supervisor.wait() == 0, supervisor.log()
+
+
+def test_a_supervisor_outlives_many_jobs_that_kill_their_workers(one_bench):
+    killers = [one_bench.create("kill_worker") for _ in range(6)]
+    neighbours = [one_bench.create("nothing") for _ in range(4)]
+    supervisor = one_bench.worker("--processes", "2", "--burst")
+    for killer in killers:
+        one_bench.wait_for(killer, "FAILED")
+    for neighbour in neighbours:
+        one_bench.wait_for(neighbour)
+    assert "keep falling" not in supervisor.log()
+
+
+@pytest.mark.django_db
+def test_the_log_names_what_was_rescued_first_what_was_lost_most_often(caplog):
+    store = get_store("default")
+    jobs = [Job.objects.create(name="five", priority=-n) for n in range(12)]
+    claimed = store.claim(["default"], worker="lost", limit=12, lease_seconds=-60)
+    Job.objects.filter(pk=jobs[7].pk).update(lost_attempts=1)
+    Job.objects.filter(pk=jobs[9].pk).update(lost_attempts=2)
+    with caplog.at_level("WARNING", "django_dbq.worker"):
+        _, spent = Upkeep(store, "one", WorkerSettings(using="default")).run()
+    assert len(claimed) == 12 and [job.pk for job in spent] == [jobs[9].pk]
+    [line] = [text for text in caplog.messages if text.startswith("Rescued: ")]
+    named = [jobs[n] for n in (9, 7, 0, 1, 2, 3, 4, 5, 6, 8)]
+    assert line == "Rescued: ready=11 failed=1 worker=one jobs=" + ", ".join(
+        [*(f"{job.pk} five" for job in named), "and 2 more"]
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,8 +28,6 @@ JOBS = 300
 class Command(JobsCommand):
     help = "Make one pass over the jobs that are due now; exit with 1 at the first that fails."
 
-    requires_system_checks = ()  # But see show_faults.
-
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
@@ -46,11 +45,12 @@ class Command(JobsCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         show_faults(self)
         using = options["database"] or router.db_for_write(Job)
+        jobs, which, outof = (_whole(name, options[name]) for name in ("jobs", "which", "outof"))
         get_store(using).wake()  # Where no worker runs, nobody else does it.
         chosen = due_jobs(
-            options["jobs"],
-            which=options["which"],
-            outof=options["outof"],
+            jobs,
+            which=which,
+            outof=outof,
             prefix=options["filter"],
             queue_name=options["queue"],
             using=using,
@@ -67,6 +67,15 @@ class Command(JobsCommand):
         if code:
             raise CommandError("The pass could not go on; the log says why.")
         self.stdout.write(f"Executed {runner.jobs_begun} of {len(chosen)} due jobs")
+
+
+def _whole(name: str, value: Any) -> int:
+    """Return a number that `call_command` was given, which it passes on unread."""
+    try:
+        return int(value) if name == "which" else positive(str(value))
+    except (ArgumentTypeError, TypeError, ValueError):
+        least = "" if name == "which" else " from 1 on"
+        raise CommandError(f"--{name} must be a whole number{least}, not {value!r}") from None
 
 
 @contextmanager

@@ -42,17 +42,17 @@ class Command(JobsCommand):
                 f"{len(found.refused)} cannot be moved, so nothing was written."
                 " Mend them, or cancel them in their table, and run again."
             )
-        left = found.left
+        left, stays = found.left, "would not be taken, and would stay where it is"
         if options["apply"]:
             try:
                 moved = source.move(using)
             except DBQError as error:
                 raise CommandError(f"Nothing was written: {error}") from error
             self.stdout.write(f"Moved: {moved.text}")
-            left = moved.left
+            left, stays = moved.left, "was not taken, and stays where it is"
         else:
             self.stdout.write("nothing was written; run again with --apply")
         for why in left:
             self.stderr.write(f"  {why}")
         if left:
-            raise CommandError("What is named above was not taken, and stays where it is.")
+            raise CommandError(f"What is named above {stays}.")

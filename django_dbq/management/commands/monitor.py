@@ -18,8 +18,6 @@ from django_dbq.models import Job
 class Command(JobsCommand):
     help = "Show workers, queues and failures, as they are now."
 
-    requires_system_checks = ()  # It shows what runs, whatever else is at fault.
-
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--once", action="store_true", help="print one picture, and exit")

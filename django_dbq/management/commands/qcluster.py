@@ -22,8 +22,6 @@ from django_dbq.worker.supervisor import Supervisor
 class Command(JobsCommand):
     help = "Run the workers that Q_CLUSTER describes: one process for each CPU, unless it says how many."
 
-    requires_system_checks = ()  # But see show_faults.
-
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(

@@ -21,8 +21,6 @@ from django_dbq.worker.supervisor import Supervisor
 class Command(JobsCommand):
     help = "Run jobs from one or more queues."
 
-    requires_system_checks = ()  # But see show_faults.
-
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("queue_name", nargs="*", default=["default"], help="queues to serve (default)")

@@ -8,6 +8,7 @@ WITH expired AS MATERIALIZED (
     FROM django_dbq_job
     WHERE lease_until < COALESCE(%(now)s::timestamptz, statement_timestamp())
       AND state IN ('PROCESSING', 'STOPPING')
+      AND NOT (claimed_by = %(worker)s AND id = ANY(%(held)s::uuid[]))
     ORDER BY lease_until
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED

@@ -1,0 +1,37 @@
+"""A row that somebody else keeps locked, in an admin's transaction say: it costs no other job anything."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from django_dbq import Job
+from django_dbq.store import get_store
+from tests.conftest import wait_until
+from tests.store.helpers import locked
+
+BRIEF = {"LEASE_SECONDS": 2, "POLL_INTERVAL_SECONDS": 0.2}
+
+
+@pytest.mark.postgresql
+def test_the_others_are_recorded_and_their_leases_renewed_while_it_is_locked(one_bench):
+    long, wanted = one_bench.create("hold"), one_bench.create("hold_each")
+    worker = one_bench.worker("--threads", "3", dbq=BRIEF)
+    one_bench.wait_until_begun(long)
+    wait_until(lambda: (one_bench.folder / f"began-{wanted.pk}-1").exists(), "both tasks to begin")
+    one_bench.worker(dbq=BRIEF)  # Who would take over what is not renewed.
+    with locked(get_store("default"), wanted):
+        (one_bench.folder / "go-on-1").touch()
+        wait_until(lambda: "Row locked by another" in worker.log(), "the record to be tried")
+        until = lease_of(long) + datetime.timedelta(seconds=2 * BRIEF["LEASE_SECONDS"])
+        wait_until(lambda: lease_of(long) > until, "two leases to pass")
+        one_bench.wait_for(one_bench.create("nothing"))
+    one_bench.wait_for(wanted)
+    one_bench.go_on()
+    one_bench.wait_for(long)
+    assert one_bench.runs(long, "outcome") == ["done", "done"]
+
+
+def lease_of(job):
+    return Job.objects.values_list("lease_until", flat=True).get(pk=job.pk)
