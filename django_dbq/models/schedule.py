@@ -17,7 +17,7 @@ from django_dbq.engine.lifecycle import FINISHED_STATES, State
 from django_dbq.engine.schedule import Kind, Rule, check_first, local
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
 from django_dbq.exceptions import BadSignature, CallError, ScheduleError, UnknownJob, WorkspaceError
-from django_dbq.models.job import Job
+from django_dbq.models.job import Job, _snapshot
 from django_dbq.models.workspace import decode_workspace, encode_workspace
 
 CATCH_UP_MAX = 100  # Slots of one schedule that one pass deals with.
@@ -446,8 +446,3 @@ def _aware(moment: datetime.datetime) -> datetime.datetime:
 def _stored(moment: datetime.datetime | None) -> Any:
     """Return a slot as rows hold it."""
     return moment if moment is None or settings.USE_TZ else timezone.make_naive(moment)
-
-
-def _snapshot(value: Any) -> Any:
-    """Return what tells later whether `value` has changed, also within."""
-    return repr(value) if isinstance(value, (dict, list)) else value

@@ -10,7 +10,7 @@ import datetime
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -128,11 +128,9 @@ class PortableStore(base.Store):
         sent = time.monotonic()
         with self.write():
             now = now or self.clock()
-            # Locked first, so that no cancel comes between; in one order everywhere, so that
-            # two workers cannot wait for each other.
-            rows = self._jobs().filter(id__in=[transition.job_id for transition in transitions])
-            locked = rows.order_by("id").select_for_update().values_list("id", "cancel_requested")
-            cancelled = {pk for pk, cancel in locked if cancel}
+            # Locked first, so that no cancel comes between.
+            rows = self._waited_for(transition.job_id for transition in transitions)
+            cancelled = {pk for pk, cancel in rows.values_list("id", "cancel_requested") if cancel}
             moved = []
             for transition in sorted(transitions, key=lambda transition: str(transition.job_id)):
                 values = _columns(transition, now, worker, lease_seconds)
@@ -173,8 +171,7 @@ class PortableStore(base.Store):
     def cancel(self, job_ids: Collection[Any]) -> dict[Any, str]:
         with self.write():
             now = self.clock()
-            jobs = self._jobs().filter(id__in=job_ids)
-            locked = dict(jobs.order_by("id").select_for_update().values_list("id", "state"))
+            jobs, locked = self._jobs(), dict(self._waited_for(job_ids).values_list("id", "state"))
             waiting = [pk for pk, state in locked.items() if state in UNBEGUN_STATES]
             held = [pk for pk, state in locked.items() if state in HELD_STATES]
             jobs.filter(id__in=waiting).update(state=State.CANCELLED, finished=now, modified=now)
@@ -183,18 +180,19 @@ class PortableStore(base.Store):
 
     def deschedule(self, identity: str) -> int:
         with self.write():
-            jobs = self._jobs().filter(identity=identity, state__in=UNBEGUN_STATES)
-            ids = list(jobs.order_by("id").select_for_update().values_list("id", flat=True))
+            found = self._jobs().filter(identity=identity, state__in=UNBEGUN_STATES)
+            locked = self._waited_for(found.values_list("id", flat=True)).values_list("id", "state")
+            ids = [pk for pk, state in locked if state in UNBEGUN_STATES]
             now = self.clock()
-            return jobs.filter(id__in=ids).update(state=State.CANCELLED, finished=now, modified=now)
+            return self._jobs().filter(id__in=ids).update(state=State.CANCELLED, finished=now, modified=now)
 
     def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
-        taken = Q(state__in=FINISHED_STATES)
-        if stuck:
-            taken |= Q(state__in=HELD_STATES, claimed_by__isnull=True)
         with self.write():
             retried = 0
-            for job in self._jobs().select_for_update().filter(taken, id__in=job_ids).order_by("id"):
+            for job in self._waited_for(job_ids):
+                is_stuck = stuck and job.state in HELD_STATES and job.claimed_by is None
+                if job.state not in FINISHED_STATES and not is_stuck:
+                    continue
                 values: dict[str, Any] = {"attempt": 0, "lost_attempts": 0, "run_after": None}
                 if job.call is not None:
                     values["result"] = None
@@ -286,8 +284,9 @@ class PortableStore(base.Store):
 
     def expire(self, workers: Collection[str]) -> int:
         with self.write():
-            held = self._jobs().filter(claimed_by__in=workers, lease_until__isnull=False)
-            ids = list(held.order_by("id").select_for_update().values_list("id", flat=True))
+            found = self._jobs().filter(claimed_by__in=workers, lease_until__isnull=False)
+            locked = self._waited_for(found.values_list("id", flat=True)).values_list("id", "claimed_by")
+            ids = [pk for pk, worker in locked if worker in workers]
             past = datetime.datetime(1970, 1, 2, tzinfo=datetime.UTC if settings.USE_TZ else None)
             return self._jobs().filter(id__in=ids).update(lease_until=past)
 
@@ -319,6 +318,15 @@ class PortableStore(base.Store):
         skip = connections[self.using].features.has_select_for_update_skip_locked
         locked: models.QuerySet[Job] = jobs.select_for_update(skip_locked=skip)
         return locked
+
+    def _waited_for(self, job_ids: Iterable[Any]) -> models.QuerySet[Job]:
+        """Return what locks these rows, and waits for whoever has one of them.
+
+        In one order everywhere, so that no two wait for each other. And by the key alone: through an index on
+        a column that a record changes MariaDB would lock that one's entry before the row, a record after it.
+        """
+        rows: models.QuerySet[Job] = self._jobs().filter(id__in=list(job_ids))
+        return rows.order_by("id").select_for_update()
 
     @contextmanager
     def write(self) -> Iterator[None]:

@@ -1,6 +1,9 @@
+import re
 import uuid
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from tests.store.helpers import ALIASES, claim, claimed, clock, columns, make_job, record, reread, transition
 
@@ -47,3 +50,19 @@ def test_many_jobs_are_cancelled_at_once_and_others_are_left_alone(store):
 
 def test_no_jobs_are_an_empty_answer(store):
     assert store.cancel([]) == {}
+
+
+if "mariadb" in ALIASES:
+
+    @pytest.mark.parametrize("store", ["mariadb"], indirect=True)
+    def test_who_waits_for_rows_on_mariadb_locks_them_by_their_key_alone(store):
+        job, held = make_job(store, identity="i"), claimed(store)
+        with CaptureQueriesContext(connections[store.using]) as ran:
+            store.deschedule("i")
+            store.retry([job.id])
+            store.cancel([job.id, held.id])
+            store.expire(["one"])
+            record(store, transition(held))
+        locking = [query["sql"] for query in ran if "FOR UPDATE" in query["sql"]]
+        by_key = re.compile(r"WHERE `django_dbq_job`\.`id` IN \([^)]*\) ORDER BY \S+ ASC FOR UPDATE")
+        assert len(locking) == 5 and all(by_key.search(sql) for sql in locking), locking
