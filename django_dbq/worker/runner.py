@@ -28,6 +28,32 @@ logger = logging.getLogger("django_dbq.worker")
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else [])]
 
+_hearing: Runner | None = None  # The one that has the signals of this process.
+_masks = threading.local()  # What a thread blocks while it forks.
+
+
+def _before_fork() -> None:
+    # Until the child has handlers of its own, a signal to it waits.
+    _masks.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if _hearing is not None else None
+
+
+def _after_fork() -> None:
+    if _masks.blocked is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.blocked)
+
+
+def _after_fork_in_child() -> None:
+    """Let a process that a task forks have signals as any other has: it is no worker."""
+    global _hearing
+    if _hearing is not None:
+        _hearing.lose_signals()
+        _hearing = None
+    _after_fork()
+
+
+# A child would write to its worker's pipe, and that would stop.
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
 
 def new_token() -> str:
     """Return what tells a worker from an earlier one with the same process id."""
@@ -67,6 +93,7 @@ class Runner:
 
     def run(self) -> int:
         """Work until asked to stop; return 0, or 1 when the worker could not go on."""
+        global _hearing
         if threading.current_thread() is threading.main_thread():
             self.handle_signals()
         listener = self._listen()
@@ -94,6 +121,7 @@ class Runner:
         if listener is not None:
             listener.stop()
         if self._pipe is not None:
+            _hearing = None
             signal.set_wakeup_fd(-1)
             os.close(self._pipe[1])
         return self._keeper.code
@@ -118,14 +146,25 @@ class Runner:
         A thread reads them from a pipe: Python's own handlers run only when the main
         thread does, and that may sit in a C call of its task, or wait for a job.
         """
+        global _hearing
         if self._pipe is not None:
             return
         self._pipe = os.pipe()
+        _hearing = self
         os.set_blocking(self._pipe[1], False)
         signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda number, frame: None)
         threading.Thread(target=self._read_signals, name="dbq-signals", daemon=True).start()
+
+    def lose_signals(self) -> None:
+        """Undo this in a forked process, which has no thread that would read them."""
+        assert self._pipe is not None
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for end in self._pipe:
+            os.close(end)
 
     def stop(self, now: bool = False) -> None:
         """Ask the worker to stop; safe in any thread."""
