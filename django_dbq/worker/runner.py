@@ -10,7 +10,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Collection
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from django.db import connections
 
@@ -63,6 +64,17 @@ def new_token() -> str:
 def worker_name(pid: int, token: str) -> str:
     """Return the name that a worker's jobs carry in `claimed_by`."""
     return f"{socket.gethostname()[:64]}:{pid}:{token}"
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process without its tasks and exit handlers; what it has said is written out if it can be."""
+    try:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # Its reader may be gone.
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 class Runner:
@@ -218,7 +230,4 @@ class Runner:
 
     def _leave(self) -> None:
         """End this process at once: whatever its tasks do, their jobs are given back."""
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(self._keeper.code)
+        end_process(self._keeper.code)
