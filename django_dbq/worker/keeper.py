@@ -108,6 +108,7 @@ class Keeper(threading.Thread):
         self._chosen = None if settings.job_ids is None else deque(settings.job_ids)
         self._stopping = False
         self._leave_at = float("inf")  # When grace ends.
+        self._gave_up = False
         self._timeouts = any(
             task.timeout_seconds for entry in conf.workflows().values() for task in entry.tasks
         )
@@ -118,6 +119,8 @@ class Keeper(threading.Thread):
     def hurry(self) -> None:
         """Stop waiting for a database that does not answer; called once, by a signal handler too."""
         self._session.hurry()
+        if self._gave_up:
+            self.leave()
 
     def ask(self, word: Word) -> None:
         """Ask the keeper to stop; safe in a signal handler."""
@@ -137,6 +140,7 @@ class Keeper(threading.Thread):
             self.code = 1
             cure = "run manage.py migrate: " if is_missing(error) else ""
             logger.critical("Worker stops: %s%s", cure, str(error).strip(), exc_info=error)
+            self._gave_up = True  # From now on hurry() leaves, which may be called in this moment.
             if self._session.hurried:
                 self.leave()
         finally:
