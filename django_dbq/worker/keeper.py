@@ -124,6 +124,9 @@ class Keeper(threading.Thread):
 
     def ask(self, word: Word) -> None:
         """Ask the keeper to stop; safe in a signal handler."""
+        if self.settings.grace_seconds is not None:  # Which begins here: it may be waiting for its database.
+            until = time.monotonic() + self.settings.grace_seconds
+            self._session.give_up_at = min(self._session.give_up_at, until)
         self.inbox.put(word)
         self._session.ask()
 
@@ -500,8 +503,8 @@ class Keeper(threading.Thread):
         self._take_in()
         self._stopping = True
         if self.settings.grace_seconds is not None:
-            self._leave_at = min(self._leave_at, time.monotonic() + self.settings.grace_seconds)
-            self._session.give_up_at = self._leave_at
+            until = min(self._session.give_up_at, time.monotonic() + self.settings.grace_seconds)
+            self._session.give_up_at = self._leave_at = min(self._leave_at, until)
         self._give_back(self.backlog.close())
         if self._held:
             logger.info("Stopping: running=%d worker=%s", len(self._held), self.worker)

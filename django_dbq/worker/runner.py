@@ -27,6 +27,7 @@ from django_dbq.worker.slot import Slot
 
 logger = logging.getLogger("django_dbq.worker")
 
+LATE_SECONDS = 4.0  # After --grace, to give jobs back; less than a supervisor waits before it kills.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else [])]
 
 _hearing: Runner | None = None  # The one that has the signals of this process.
@@ -100,6 +101,7 @@ class Runner:
         self._keeper = Keeper(settings, self._executor, self._backlog, self._slots, self._leave)
         self._keeper.parent = parent
         self._keeper.fallen = tuple(fallen)
+        self._ended = threading.Event()
         self._signals = 0
         self._pipe: tuple[int, int] | None = None  # What signals write to.
 
@@ -130,6 +132,7 @@ class Runner:
             for thread in threads:
                 thread.join()
         self._keeper.join()
+        self._ended.set()
         if listener is not None:
             listener.stop()
         if self._pipe is not None:
@@ -183,6 +186,9 @@ class Runner:
         self._keeper.ask(Word.NOW if now else Word.STOP)
         if now:
             self._keeper.hurry()
+        if self.settings.grace_seconds is not None:
+            seconds = self.settings.grace_seconds + LATE_SECONDS
+            threading.Thread(target=self._leave_after, args=[seconds], name="dbq-grace", daemon=True).start()
 
     def give_back(self) -> None:
         """Give every job back, before this process is replaced."""
@@ -227,6 +233,13 @@ class Runner:
             self.stop(now=True)
         finally:
             connections.close_all()
+
+    def _leave_after(self, seconds: float) -> None:
+        """Leave though the keeper has not: it has given up, or its database says nothing at all."""
+        if not self._ended.wait(seconds):
+            logger.error("Grace over, leaving: worker=%s", self.name)
+            self._keeper.code = 1
+            self._keeper.leave()
 
     def _leave(self) -> None:
         """End this process at once: whatever its tasks do, their jobs are given back."""

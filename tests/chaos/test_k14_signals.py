@@ -6,6 +6,7 @@ nothing can be given back: the same, but with 1.
 """
 
 import signal
+import time
 
 import pytest
 
@@ -110,3 +111,31 @@ def test_a_second_signal_ends_a_worker_that_has_given_its_database_up(chaos, giv
         given_up.signal(number)
     assert given_up.wait() == 1
     assert not chaos.ledger.ended()
+
+
+def test_the_grace_is_kept_while_the_database_is_away(chaos, stop_database):
+    chaos.hold()
+    worker = chaos.worker("--grace", "0.5")
+    chaos.wait_begun(chaos.create("plain"))
+    stop_database()
+    wait_until(lambda: worker.log().count("Database error") >= 5, "back-off")
+    worker.signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert worker.wait() == 1
+    assert time.monotonic() - began < 3
+    assert not chaos.ledger.ended()
+
+
+def test_the_grace_ends_a_worker_whose_database_says_nothing(chaos):
+    chaos.hold()
+    proxy = chaos.proxy()
+    worker = chaos.worker("--grace", "0.5", through=proxy, LEASE_SECONDS=60)
+    job = chaos.create("plain")
+    chaos.wait_begun(job)
+    proxy.partition()
+    chaos.fault("partitioned")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 1
+    assert worker.said("Grace over, leaving")
+    proxy.heal()
+    assert chaos.state(job) == "PROCESSING" and not chaos.ledger.ended()
