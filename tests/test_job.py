@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import datetime
 import importlib
+import os
 import pickle
 import re
+import signal
 import uuid
 from decimal import Decimal
 
@@ -21,7 +23,7 @@ from django.utils import timezone
 import django_dbq
 from django_dbq import Job, SettingsError, TaskRun, UnknownJob, WorkspaceError, calls, tasks
 from django_dbq.exceptions import DBQError
-from django_dbq.models import uuid7
+from django_dbq.models import ids, uuid7
 from django_dbq.models.ids import read_uuid
 from django_dbq.testing import run_jobs
 from tests.models import Row
@@ -436,9 +438,47 @@ def test_an_id_is_taken_once():
 
 
 def test_ids_grow_with_time_and_are_version_7():
-    ids = [uuid7() for _ in range(10_000)]
-    assert ids == sorted(set(ids))
-    assert {(number.version, number.variant) for number in ids} == {(7, uuid.RFC_4122)}
+    made = [uuid7() for _ in range(10_000)]
+    assert made == sorted(set(made))
+    assert {(number.version, number.variant) for number in made} == {(7, uuid.RFC_4122)}
+
+
+# Python warns of a fork beside threads, which another test may have left.
+FORKS = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
+
+def ids_of_children(number):
+    """Return the first id that each of so many forked processes makes."""
+    made = []
+    for _ in range(number):
+        read, write = os.pipe()
+        if (pid := os.fork()) == 0:
+            signal.alarm(20)  # For one that waits for ever.
+            try:
+                os.write(write, uuid7().bytes)
+            finally:
+                os._exit(0)
+        os.close(write)
+        made.append(uuid.UUID(bytes=os.read(read, 16)))
+        os.close(read)
+        os.waitpid(pid, 0)
+    return made
+
+
+@FORKS
+def test_processes_forked_after_the_clock_was_set_back_make_ids_of_their_own():
+    with freezegun.freeze_time("2098-01-01 00:00:02"):
+        uuid7()
+    with freezegun.freeze_time("2098-01-01"):
+        made = ids_of_children(3)
+    assert len(set(made)) == 3
+
+
+@FORKS
+def test_a_process_forked_while_an_id_is_made_can_make_one():
+    with ids._uuid7_lock:  # In another thread of the parent's.
+        (made,) = ids_of_children(1)
+    assert made.version == 7
 
 
 def test_an_id_that_is_read_is_the_id_that_was_written():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -33,6 +34,8 @@ JOBS = {
     "witness": ["tests.workflows.witness"],
     "create_witnesses": ["tests.workflows.create_witnesses"],
     "kill_worker": ["tests.workflows.kill_worker"],
+    "fork": ["tests.workflows.fork"],
+    "pool": ["tests.workflows.pool"],
     "hold_in_c": ["tests.workflows.hold_in_c"],
     "hold_each": ["tests.workflows.hold_each"],
     "until_told": ["tests.workflows.until_told", "tests.workflows.count"],
@@ -146,6 +149,33 @@ def create_witnesses(job):
     from django_dbq import Job
 
     Job.objects.bulk_create([Job(name="witness", workspace={"n": n}) for n in range(3)])
+
+
+def fork(job):
+    """End processes by a signal just after they were forked; tell how they ended."""
+    context = multiprocessing.get_context("fork")
+    number = job.workspace["signal"]
+    ends = set()
+    for _ in range(20):
+        began = context.Event()
+        process = context.Process(target=sleep_after, args=(began,))
+        process.start()
+        if number == signal.SIGINT:  # Which raises: not before there is who takes it.
+            began.wait()
+        os.kill(process.pid, number)
+        process.join()
+        ends.add(process.exitcode)
+    job.result = sorted(ends)
+
+
+def sleep_after(began):
+    began.set()
+    time.sleep(30)
+
+
+def pool(job):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        job.result = pool.map(abs, [1, -2, 3])
 
 
 def hold_in_c(job):

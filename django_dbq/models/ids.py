@@ -11,6 +11,16 @@ _uuid7_lock = threading.Lock()
 _uuid7_last = 0
 
 
+def _begin_anew() -> None:
+    """Forget the parent's last id: its children would count up from it to the same ones."""
+    global _uuid7_lock, _uuid7_last
+    _uuid7_lock, _uuid7_last = threading.Lock(), 0  # Another thread of the parent may have held the lock.
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 def read_uuid(text: str) -> uuid.UUID:
     """Return the UUID that a database has written, as UUID(text) does in twice the time."""
     found = uuid.UUID.__new__(uuid.UUID)

@@ -108,6 +108,7 @@ class Keeper(threading.Thread):
         self._chosen = None if settings.job_ids is None else deque(settings.job_ids)
         self._stopping = False
         self._leave_at = float("inf")  # When grace ends.
+        self._gave_up = False
         self._timeouts = any(
             task.timeout_seconds for entry in conf.workflows().values() for task in entry.tasks
         )
@@ -118,9 +119,14 @@ class Keeper(threading.Thread):
     def hurry(self) -> None:
         """Stop waiting for a database that does not answer; called once, by a signal handler too."""
         self._session.hurry()
+        if self._gave_up:
+            self.leave()
 
     def ask(self, word: Word) -> None:
         """Ask the keeper to stop; safe in a signal handler."""
+        if self.settings.grace_seconds is not None:  # Which begins here: it may be waiting for its database.
+            until = time.monotonic() + self.settings.grace_seconds
+            self._session.give_up_at = min(self._session.give_up_at, until)
         self.inbox.put(word)
         self._session.ask()
 
@@ -137,6 +143,7 @@ class Keeper(threading.Thread):
             self.code = 1
             cure = "run manage.py migrate: " if is_missing(error) else ""
             logger.critical("Worker stops: %s%s", cure, str(error).strip(), exc_info=error)
+            self._gave_up = True  # From now on hurry() leaves, which may be called in this moment.
             if self._session.hurried:
                 self.leave()
         finally:
@@ -496,8 +503,8 @@ class Keeper(threading.Thread):
         self._take_in()
         self._stopping = True
         if self.settings.grace_seconds is not None:
-            self._leave_at = min(self._leave_at, time.monotonic() + self.settings.grace_seconds)
-            self._session.give_up_at = self._leave_at
+            until = min(self._session.give_up_at, time.monotonic() + self.settings.grace_seconds)
+            self._session.give_up_at = self._leave_at = min(self._leave_at, until)
         self._give_back(self.backlog.close())
         if self._held:
             logger.info("Stopping: running=%d worker=%s", len(self._held), self.worker)

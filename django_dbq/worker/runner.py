@@ -10,7 +10,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Collection
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from django.db import connections
 
@@ -26,7 +27,34 @@ from django_dbq.worker.slot import Slot
 
 logger = logging.getLogger("django_dbq.worker")
 
+LATE_SECONDS = 4.0  # After --grace, to give jobs back; less than a supervisor waits before it kills.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else [])]
+
+_hearing: Runner | None = None  # The one that has the signals of this process.
+_masks = threading.local()  # What a thread blocks while it forks.
+
+
+def _before_fork() -> None:
+    # Until the child has handlers of its own, a signal to it waits.
+    _masks.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if _hearing is not None else None
+
+
+def _after_fork() -> None:
+    if _masks.blocked is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.blocked)
+
+
+def _after_fork_in_child() -> None:
+    """Let a process that a task forks have signals as any other has: it is no worker."""
+    global _hearing
+    if _hearing is not None:
+        _hearing.lose_signals()
+        _hearing = None
+    _after_fork()
+
+
+# A child would write to its worker's pipe, and that would stop.
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 def new_token() -> str:
@@ -37,6 +65,17 @@ def new_token() -> str:
 def worker_name(pid: int, token: str) -> str:
     """Return the name that a worker's jobs carry in `claimed_by`."""
     return f"{socket.gethostname()[:64]}:{pid}:{token}"
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process without its tasks and exit handlers; what it has said is written out if it can be."""
+    try:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # Its reader may be gone.
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 class Runner:
@@ -62,11 +101,13 @@ class Runner:
         self._keeper = Keeper(settings, self._executor, self._backlog, self._slots, self._leave)
         self._keeper.parent = parent
         self._keeper.fallen = tuple(fallen)
+        self._ended = threading.Event()
         self._signals = 0
         self._pipe: tuple[int, int] | None = None  # What signals write to.
 
     def run(self) -> int:
         """Work until asked to stop; return 0, or 1 when the worker could not go on."""
+        global _hearing
         if threading.current_thread() is threading.main_thread():
             self.handle_signals()
         listener = self._listen()
@@ -91,9 +132,11 @@ class Runner:
             for thread in threads:
                 thread.join()
         self._keeper.join()
+        self._ended.set()
         if listener is not None:
             listener.stop()
         if self._pipe is not None:
+            _hearing = None
             signal.set_wakeup_fd(-1)
             os.close(self._pipe[1])
         return self._keeper.code
@@ -118,20 +161,34 @@ class Runner:
         A thread reads them from a pipe: Python's own handlers run only when the main
         thread does, and that may sit in a C call of its task, or wait for a job.
         """
+        global _hearing
         if self._pipe is not None:
             return
         self._pipe = os.pipe()
+        _hearing = self
         os.set_blocking(self._pipe[1], False)
         signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda number, frame: None)
         threading.Thread(target=self._read_signals, name="dbq-signals", daemon=True).start()
 
+    def lose_signals(self) -> None:
+        """Undo this in a forked process, which has no thread that would read them."""
+        assert self._pipe is not None
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for end in self._pipe:
+            os.close(end)
+
     def stop(self, now: bool = False) -> None:
         """Ask the worker to stop; safe in any thread."""
         self._keeper.ask(Word.NOW if now else Word.STOP)
         if now:
             self._keeper.hurry()
+        if self.settings.grace_seconds is not None:
+            seconds = self.settings.grace_seconds + LATE_SECONDS
+            threading.Thread(target=self._leave_after, args=[seconds], name="dbq-grace", daemon=True).start()
 
     def give_back(self) -> None:
         """Give every job back, before this process is replaced."""
@@ -177,9 +234,13 @@ class Runner:
         finally:
             connections.close_all()
 
+    def _leave_after(self, seconds: float) -> None:
+        """Leave though the keeper has not: it has given up, or its database says nothing at all."""
+        if not self._ended.wait(seconds):
+            logger.error("Grace over, leaving: worker=%s", self.name)
+            self._keeper.code = 1
+            self._keeper.leave()
+
     def _leave(self) -> None:
         """End this process at once: whatever its tasks do, their jobs are given back."""
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(self._keeper.code)
+        end_process(self._keeper.code)

@@ -80,7 +80,7 @@ class Session:
                 if not contended:
                     away, self._settled_at = True, float("inf")
                 left = min(began + self.retry_seconds, self.give_up_at) - time.monotonic()
-                if self._hurry.is_set() or left < 0:
+                if self.hurried or left < 0:
                     raise
                 reason = redact_text(str(error).strip())
                 logger.warning(
@@ -95,7 +95,7 @@ class Session:
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self.not_needed:
+        while (left := min(until, self.give_up_at) - time.monotonic()) > 0 and not self.not_needed:
             if self._hurry.wait(min(left, SIGNAL_SECONDS)):
                 return
 
@@ -122,7 +122,7 @@ class Session:
 
     @property
     def hurried(self) -> bool:
-        return self._hurry.is_set()
+        return self._hurry.is_set() or time.monotonic() >= self.give_up_at
 
     def close(self) -> None:
         connections[self.using].close()

@@ -8,13 +8,12 @@ import mmap
 import os
 import select
 import signal
-import sys
 import time
 import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
-from django_dbq.worker.runner import SIGNALS, Runner, new_token, worker_name
+from django_dbq.worker.runner import SIGNALS, Runner, end_process, new_token, worker_name
 from django_dbq.worker.settings import WorkerSettings
 
 logger = logging.getLogger("django_dbq.worker")
@@ -110,10 +109,7 @@ class Supervisor:
         except BaseException:
             traceback.print_exc()
         finally:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            end_process(code)
 
     def _reap(self) -> None:
         while self._children:

@@ -1,10 +1,12 @@
-"""K14: SIGTERM once, twice, five times; SIGINT and SIGQUIT.
+"""K14: SIGTERM once, twice, five times; SIGINT and SIGQUIT; with the database there, and away.
 
 Expected: once: no more claims, running tasks finish (up to the grace), the rest is given back with no
-attempt counted. Twice: at once. Any number more changes nothing. Exit code 0.
+attempt counted. Twice: at once. Any number more changes nothing. Exit code 0. With the database away
+nothing can be given back: the same, but with 1.
 """
 
 import signal
+import time
 
 import pytest
 
@@ -69,3 +71,71 @@ def test_the_grace_ends_what_does_not_finish(chaos, args):
     assert chaos.state(job) == "NEW"
     assert chaos.value(job, "attempt") == 0
     assert chaos.runs(job) == []
+
+
+@pytest.fixture
+def stop_database(chaos):
+    """What stops the server, until the end of the test."""
+    stopped = []
+
+    def stop():
+        chaos.cluster.stop("immediate")
+        chaos.fault("stopped PostgreSQL")
+        stopped.append(True)
+
+    yield stop
+    if stopped:
+        chaos.cluster.start()
+
+
+@pytest.fixture
+def given_up(chaos, stop_database):
+    """A worker whose task goes on, after it has waited for its database in vain."""
+    chaos.hold()
+    worker = chaos.worker(DATABASE_RETRY_SECONDS=0)
+    chaos.wait_begun(chaos.create("plain"))
+    stop_database()
+    chaos.wait_said(worker, "Worker stops")
+    return worker
+
+
+def test_one_signal_lets_the_task_of_a_worker_finish_that_has_given_its_database_up(chaos, given_up):
+    given_up.signal(signal.SIGTERM)
+    chaos.let_go()
+    assert given_up.wait() == 1
+    assert len(chaos.ledger.ended()) == 1
+
+
+def test_a_second_signal_ends_a_worker_that_has_given_its_database_up(chaos, given_up):
+    for number in (signal.SIGTERM, signal.SIGINT):  # Two of one number may arrive as one.
+        given_up.signal(number)
+    assert given_up.wait() == 1
+    assert not chaos.ledger.ended()
+
+
+def test_the_grace_is_kept_while_the_database_is_away(chaos, stop_database):
+    chaos.hold()
+    worker = chaos.worker("--grace", "0.5")
+    chaos.wait_begun(chaos.create("plain"))
+    stop_database()
+    wait_until(lambda: worker.log().count("Database error") >= 5, "back-off")
+    worker.signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert worker.wait() == 1
+    assert time.monotonic() - began < 3
+    assert not chaos.ledger.ended()
+
+
+def test_the_grace_ends_a_worker_whose_database_says_nothing(chaos):
+    chaos.hold()
+    proxy = chaos.proxy()
+    worker = chaos.worker("--grace", "0.5", through=proxy, LEASE_SECONDS=60)
+    job = chaos.create("plain")
+    chaos.wait_begun(job)
+    proxy.partition()
+    chaos.fault("partitioned")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 1
+    assert worker.said("Grace over, leaving")
+    proxy.heal()
+    assert chaos.state(job) == "PROCESSING" and not chaos.ledger.ended()

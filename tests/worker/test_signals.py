@@ -75,6 +75,25 @@ def test_a_second_signal_ends_it_at_once_and_the_job_is_given_back(one_bench, wa
     assert one_bench.runs(job, "attempt") == [1, 1]
 
 
+UNREAD = ("bash", "-c", 'exec "$0" "$@" > >(true)')  # What reads its output is gone.
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_second_signal_ends_it_though_nobody_reads_what_it_printed(one_bench, way):
+    job = one_bench.create("hold")
+    worker = one_bench.worker(*way, dbq=ASLEEP, prefix=UNREAD, PYTHONUNBUFFERED="")
+    one_bench.wait_until_begun(job)
+    worker.popen.terminate()
+    one_bench.wait_for(job, "STOPPING")
+    worker.popen.terminate()
+    code = worker.wait(15)  # The task would go on for 30 seconds.
+    assert facts(job) == ("NEW", "hold", 0, None, None)
+    if "--processes" in way:
+        assert worker.log().count("Worker ended") == 2 and "Worker fell" not in worker.log()
+    else:
+        assert code == 0, worker.log()
+
+
 def test_a_job_half_way_is_given_back_as_ready(bench):
     job = bench.create("count_then_hold")
     worker = bench.worker(dbq=ASLEEP)

@@ -1,0 +1,42 @@
+"""What a process that a task forks has of its worker."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+POLLING = {"POLL_INTERVAL_SECONDS": 0.1}
+WAYS = [[], ["--threads", "2"], ["--processes", "2"]]
+
+
+def assert_goes_on(bench, worker):
+    """See that nothing has asked this worker to stop."""
+    bench.wait_for(bench.create("nothing"))
+    assert worker.popen.poll() is None, worker.log()
+    assert not any(said in worker.log() for said in ("Stopping", "Worker ended", "Worker fell")), worker.log()
+    worker.popen.terminate()
+    assert worker.wait() == 0, worker.log()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_task_may_have_a_pool_of_processes(one_bench, way):
+    job = one_bench.create("pool")
+    worker = one_bench.worker(*way, dbq=POLLING)
+    one_bench.wait_for(job)
+    job.refresh_from_db()
+    assert job.result == [1, 2, 3]
+    assert_goes_on(one_bench, worker)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "number, end", [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGQUIT, -signal.SIGQUIT), (signal.SIGINT, 1)]
+)
+def test_a_signal_to_a_forked_process_is_its_own(one_bench, way, number, end):
+    job = one_bench.create("fork", {"signal": number})
+    worker = one_bench.worker(*way, dbq=POLLING)
+    one_bench.wait_for(job)
+    job.refresh_from_db()
+    assert job.result == [end]
+    assert_goes_on(one_bench, worker)
