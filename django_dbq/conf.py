@@ -54,6 +54,7 @@ _NOUNS: dict[type, str] = {
     tuple: "a list",
 }
 API_TOKEN_LEAST = 16
+LEASE_SECONDS_MAX = 86_400  # So long the job of a worker that died waits.
 
 _cache: dict[str, Any] = {}
 
@@ -132,6 +133,9 @@ def parse_options(value: Any) -> tuple[Options | None, list[Problem]]:
             problems += _faults_of_token(where, given)
         elif key == "REDACT":
             problems += _faults_of_patterns(where, given)
+        elif key == "LEASE_SECONDS" and given > LEASE_SECONDS_MAX:
+            message = f"must be at most {LEASE_SECONDS_MAX}, which is a day, not {given!r}"
+            problems.append(Problem("value", where, message))
         elif (least := _LEAST.get(key)) is not None and not least <= given < float("inf"):
             problems.append(Problem("value", where, f"must be at least {least:g}, not {given!r}"))
     if problems:

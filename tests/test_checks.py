@@ -208,6 +208,13 @@ DBQ_FAULTS = [
     ({"LEASE_SECOND": 30}, "E012", "DBQ: has no option 'LEASE_SECOND'. Did you mean 'LEASE_SECONDS'?"),
     ({"zzz": 30}, "E012", "DBQ: has no option 'zzz'. Known: API_FUNCTIONS, "),
     ({"LEASE_SECONDS": 0}, "E013", "DBQ['LEASE_SECONDS']: must be at least 1, not 0"),
+    (
+        {"LEASE_SECONDS": 86_401},
+        "E013",
+        "DBQ['LEASE_SECONDS']: must be at most 86400, which is a day, not",
+    ),
+    ({"LEASE_SECONDS": float("inf")}, "E013", "DBQ['LEASE_SECONDS']: must be at most 86400, which is a day"),
+    ({"LEASE_SECONDS": float("nan")}, "E013", "DBQ['LEASE_SECONDS']: must be at least 1, not nan"),
     ({"POLL_INTERVAL_SECONDS": float("inf")}, "E013", "DBQ['POLL_INTERVAL_SECONDS']: must be at least 0.01"),
     ({"WORKSPACE_BYTES_MAX": float("nan")}, "E011", "DBQ['WORKSPACE_BYTES_MAX']: must be a whole number"),
     ({"API_TOKEN": 1234567890123456}, "E011", "DBQ['API_TOKEN']: must be text, not int"),

@@ -577,6 +577,14 @@ def test_delete_old_removes_finished_jobs_of_more_than_a_day_with_their_history(
     assert not TaskRun.objects.filter(job_id=ran.pk).exists()
 
 
+@pytest.mark.parametrize("hours", [-1, -0.5, float("nan")])
+def test_delete_old_refuses_an_age_that_cannot_be(hours):
+    job = Job.objects.create(name="plain", state=Job.STATES.COMPLETE)
+    with pytest.raises(ValueError, match=f"a number of hours from 0 on, not {hours}"):
+        Job.objects.delete_old(hours=hours)
+    assert Job.objects.filter(pk=job.pk).exists()
+
+
 def test_delete_old_takes_hours_and_zero_means_all():
     Job.objects.create(name="plain", state="COMPLETE")
     with freezegun.freeze_time(timezone.now() - 3 * HOUR):

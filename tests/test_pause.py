@@ -7,8 +7,9 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
+from django.utils import timezone
 
-from django_dbq import DBQError, Job, pause_queue, paused_queues, resume_queue
+from django_dbq import DBQError, Job, WorkerProcess, pause_queue, paused_queues, resume_queue
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +64,38 @@ def test_the_commands_pause_and_resume():
     assert paused_queues() == ["a"]
     assert said("resume_queue", "a") == 'Queue "a" goes on'
     assert paused_queues() == []
+
+
+def warned(*args):
+    """What pause_queue says on standard error."""
+    told = StringIO()
+    call_command("pause_queue", *args, stdout=StringIO(), stderr=told)
+    return told.getvalue().strip()
+
+
+def test_a_queue_that_nobody_knows_is_paused_with_a_warning_that_names_the_nearest(settings):
+    settings.JOBS = {"order": {"tasks": ["tests.workflows.nothing"], "queue_name": "orders"}}
+    assert warned("ordres") == (
+        'No job waits in queue "ordres", no worker serves it, and JOBS does not name it.'
+        ' Did you mean "orders"? To undo it: resume_queue ordres'
+    )
+    assert warned("xyz").endswith("JOBS does not name it. To undo it: resume_queue xyz")
+    assert paused_queues() == ["ordres", "xyz"]
+
+
+def test_a_queue_that_somebody_knows_is_paused_without_a_word(settings):
+    settings.JOBS = {"order": {"tasks": ["tests.workflows.nothing"], "queue_name": "orders"}}
+    Job.objects.create(name="order", queue_name="waits")
+    now = timezone.now()
+    columns = {"host": "h", "pid": 1, "threads": 1, "started": now, "seen": now}
+    WorkerProcess.objects.create(name="one", queue_names=["served", "mail"], **columns)
+    assert [warned(name) for name in ("orders", "waits", "served", "mail")] == [""] * 4
+
+
+def test_a_queue_is_paused_whatever_is_at_fault_in_the_settings(settings):
+    settings.JOBS = 5
+    assert "no worker serves it" in warned("a")
+    assert paused_queues() == ["a"]
 
 
 def test_the_commands_say_what_was_wrong():

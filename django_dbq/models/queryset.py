@@ -124,10 +124,15 @@ class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[mis
         return self.to_process(queue_name).first()  # type: ignore[no-any-return]
 
     def delete_old(self, hours: float | None = None) -> int:
-        """Delete finished jobs created more than `hours` ago (24; 0 means all); return how many."""
+        """Delete finished jobs created more than `hours` ago (24; 0 means all); return how many.
+
+        Raises ValueError for a number below 0, which would take the jobs of the future too.
+        """
         from django_dbq.store import get_store
 
         age = DEFAULT_DELETE_JOBS_AFTER_HOURS if hours is None else hours
+        if not age >= 0:
+            raise ValueError(f"delete_old takes a number of hours from 0 on, not {hours!r}")
         before = timezone.now() - datetime.timedelta(hours=age)
         return get_store(self._db or router.db_for_write(self.model)).prune(before).jobs.total()
 

@@ -27,6 +27,8 @@ CHANNEL = "django_dbq"
 ENDED_CHANNEL = "django_dbq_ended"
 AWAITED = "?"  # Before the id of a job, on the workers' channel: somebody waits for its end.
 
+KEEPALIVE_SECONDS_MAX = 32_767  # With more, Linux refuses the connection.
+
 COUNT_PAGES = 500  # Of the job table: all of it, or a sample.
 COUNT_MAX = 2_000  # More jobs than these are not looked up one by one: each may be a page to read.
 # Each is counted through an index of its own.
@@ -59,10 +61,11 @@ class PostgresStore(base.Store):
     def prepare_connection(self, lease_seconds: float) -> None:
         connection = connections[self.using]
         half = max(1, int(lease_seconds / 2))
+        keepalive = min(max(1, half // 3), KEEPALIVE_SECONDS_MAX)
         defaults = {
             "connect_timeout": max(2, half),  # libpq takes no less.
-            "keepalives_idle": max(1, half // 3),
-            "keepalives_interval": max(1, half // 3),
+            "keepalives_idle": keepalive,
+            "keepalives_interval": keepalive,
             "keepalives_count": 1,
             "tcp_user_timeout": half * 1_000,
             "fallback_application_name": f"django_dbq {os.getpid()}",  # Where the project gives none.

@@ -9,6 +9,7 @@ import sqlite3
 import pytest
 from django.db import DatabaseError, OperationalError, ProgrammingError, connections
 
+from django_dbq.store import get_store
 from django_dbq.store.drivers import is_missing
 from django_dbq.worker.session import Session, passes
 from django_dbq.worker.watchdog import Watchdog
@@ -120,3 +121,12 @@ def test_the_server_knows_a_worker_by_its_process_unless_the_project_names_it(se
     options = {**connection.settings_dict["OPTIONS"], "application_name": "shop"}
     connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
     assert application_name(session) == "shop"
+
+
+@pytest.mark.postgresql
+def test_whatever_the_lease_the_system_takes_what_a_connection_asks_of_it(monkeypatch):
+    connection = connections["default"]
+    monkeypatch.setattr(connection, "settings_dict", {**connection.settings_dict, "OPTIONS": {}})
+    get_store("default").prepare_connection(1_000_000)
+    options = connection.settings_dict["OPTIONS"]
+    assert (options["keepalives_idle"], options["keepalives_interval"]) == (32_767, 32_767)
