@@ -53,8 +53,9 @@ def _after_fork_in_child() -> None:
     _after_fork()
 
 
-# A child would write to its worker's pipe, and that would stop.
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):
+    # A child would write to its worker's pipe, and that would stop.
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 def new_token() -> str:
