@@ -1462,6 +1462,19 @@ def test_a_path_of_the_row_that_stands_not_in_jobs_is_never_imported(create, way
 
 
 @both
+def test_a_parked_job_goes_on_at_another_task_of_its_plan_as_its_error_says(create, way):
+    job = create(count, count)
+    Job.objects.filter(pk=job.pk).update(next_task="this.s", plan=["this.s", path(count)])
+    done(job)
+    assert job.state == "NEW" and job.run_after is not None
+    assert 'job.next_task = "…"; job.run_after = None; job.save()' in job.error
+    job.next_task, job.run_after = path(count), None
+    job.save()
+    done(job)
+    assert (job.state, job.workspace, job.error) == ("COMPLETE", {"count": 1}, None)
+
+
+@both
 def test_a_path_of_the_plan_that_stands_not_in_jobs_is_not_reached(create, way):
     job = create(count)
     Job.objects.filter(pk=job.pk).update(plan=[path(count), "this.s"])

@@ -212,7 +212,8 @@ class Executor:
         if position is None or job.next_task not in conf.task_paths():
             raise TaskUnavailable(
                 f"the task {job.next_task!r} of job {job.name!r} stands in no entry of JOBS;"
-                " put it back, or retry the job from a task that does"
+                " put it back, or have the job go on at another task of its plan:"
+                ' job.next_task = "…"; job.run_after = None; job.save()'
             )
         if position != job.position:
             # A deploy, or a worker of the original package, has moved it: attempts count anew.

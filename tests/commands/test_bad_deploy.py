@@ -23,6 +23,7 @@ def run(name, *args):
 @pytest.mark.parametrize(
     "command",
     [
+        ("cancel_jobs", "--queue", "default"),
         ("create_job", "good"),
         ("delete_old_jobs",),
         ("monitor", "--json"),

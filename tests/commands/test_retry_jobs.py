@@ -122,7 +122,7 @@ def test_a_dry_run_says_how_many_and_changes_nothing():
 
 
 def test_more_than_one_batch_is_retried(monkeypatch):
-    monkeypatch.setattr("django_dbq.management.commands.retry_jobs.BATCH", 2)
+    monkeypatch.setattr("django_dbq.management.choice.BATCH", 2)
     jobs = [ended() for _ in range(5)]
     assert retry_jobs() == "Retried jobs: 5"
     assert set(states(*jobs)) == {"READY"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from argparse import ArgumentTypeError
 from typing import Any
-from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import router
@@ -13,11 +12,11 @@ from django.utils import timezone
 
 from django_dbq.engine.lifecycle import FINISHED_STATES, HELD_STATES, State
 from django_dbq.exceptions import DELAY_SECONDS_MAX
+from django_dbq.management.choice import add_choice, batches, chosen
 from django_dbq.management.command import JobsCommand
 from django_dbq.models import Job
 from django_dbq.store import get_store
 
-BATCH = 1_000
 HOURS_MAX = DELAY_SECONDS_MAX / 3_600
 
 
@@ -26,13 +25,7 @@ class Command(JobsCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("id", nargs="*", type=UUID, help="these jobs; without ids, all that match")
-        states = [str(state) for state in FINISHED_STATES]
-        parser.add_argument(
-            "--state", choices=states, help="jobs in this state (FAILED, where no id is given)"
-        )
-        parser.add_argument("--name", help="jobs of this name")
-        parser.add_argument("--queue", help="jobs of this queue")
+        add_choice(parser, FINISHED_STATES, "jobs in this state (FAILED, where no id is given)")
         parser.add_argument("--from-start", action="store_true", help="begin at the first task")
         parser.add_argument(
             "--stuck",
@@ -40,11 +33,10 @@ class Command(JobsCommand):
             help="jobs that a worker of the original package left PROCESSING or STOPPING (needs --hours)",
         )
         parser.add_argument("--hours", type=_hours, help="only those that nobody touched for this long")
-        parser.add_argument("--dry-run", action="store_true", help="say how many, change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         using = options["database"] or router.db_for_write(Job)
-        jobs = Job.objects.using(using).order_by("id")
+        jobs = chosen(using, options)
         if options["stuck"]:
             if options["hours"] is None or options["state"]:
                 raise CommandError(
@@ -55,12 +47,6 @@ class Command(JobsCommand):
             jobs = jobs.filter(state=options["state"] or State.FAILED)
         else:
             jobs = jobs.filter(state__in=FINISHED_STATES)
-        if options["id"]:
-            jobs = jobs.filter(id__in=options["id"])
-        if options["name"]:
-            jobs = jobs.filter(name=options["name"])
-        if options["queue"]:
-            jobs = jobs.filter(queue_name=options["queue"])
         if options["hours"] is not None:
             jobs = jobs.filter(modified__lt=timezone.now() - datetime.timedelta(hours=options["hours"]))
         found = list(jobs.values_list("id", "queue_name"))
@@ -69,10 +55,8 @@ class Command(JobsCommand):
             self.stdout.write(f"Would retry jobs: {len(ids)}")
             return
         retried = sum(
-            get_store(using).retry(
-                ids[start : start + BATCH], from_start=options["from_start"], stuck=options["stuck"]
-            )
-            for start in range(0, len(ids), BATCH)
+            get_store(using).retry(batch, from_start=options["from_start"], stuck=options["stuck"])
+            for batch in batches(ids)
         )
         if retried:
             get_store(using).announce(queue_names)
