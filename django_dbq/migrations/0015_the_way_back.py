@@ -20,7 +20,7 @@ def refuse_what_would_be_lost(apps, schema_editor):
     if count := unknown.exclude(state__in=FINISHED).count():
         reasons.append(
             f"{count} function calls, or final jobs of groups, have not finished, and nothing would ever run"
-            " them. Let workers finish them, or cancel them (Job.cancel)."
+            " them. Let workers finish them, or cancel them (manage.py cancel_jobs)."
         )
     schedules = apps.get_model("django_dbq", "Schedule").objects.using(using)
     if count := schedules.filter(declared=None).count():
