@@ -13,21 +13,28 @@ from django.core.checks import CheckMessage, Error, register
 from django.utils.module_loading import import_string
 
 from django_dbq import conf
-from django_dbq.engine.workflow import Problem, Workflow, parse_backend
+from django_dbq.engine.workflow import TASK_PATH_MAX, Problem, Workflow, is_path, parse_backend
 from django_dbq.exceptions import nearest
 
 _JOBS_IDS = {"type": "dbq.E001", "unknown": "dbq.E002", "value": "dbq.E003"}
 _DBQ_IDS = {"type": "dbq.E011", "unknown": "dbq.E012", "value": "dbq.E013"}
 _TASKS_IDS = {"type": "dbq.E021", "unknown": "dbq.E022", "value": "dbq.E023"}
+_HOOKS = ("creation_hook", "pre_task_hook", "post_task_hook", "failure_hook")
 
 
 @register("django_dbq")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Check that JOBS and DBQ can be used, and that every path in them imports."""
-    found, problems = conf.parse_jobs(getattr(settings, "JOBS", {}))
+    jobs = getattr(settings, "JOBS", {})
+    found, problems = conf.parse_jobs(jobs)
     messages = [_message(problem, _JOBS_IDS) for problem in problems]
-    for entry in found.values():
-        messages += _unusable_paths(entry)
+    for name in jobs if isinstance(jobs, dict) else ():
+        if name in found:
+            messages += _unusable_paths(found[name])
+        else:  # A fault of its own hides none of its paths.
+            for where, path in _paths_in(jobs[name]):
+                if is_path(path) and len(path) <= TASK_PATH_MAX:
+                    messages += _unusable(f"JOBS[{name!r}]{where}", path)
     _, problems = conf.parse_options(getattr(settings, "DBQ", {}))
     return messages + [_message(problem, _DBQ_IDS) for problem in problems]
 
@@ -56,10 +63,20 @@ def _unusable_paths(entry: Workflow) -> Iterator[CheckMessage]:
         for key in ("on", "not_on"):
             for path in getattr(task.retry, key):
                 yield from _not_an_exception(f"{where}['tasks'][{index}]['retry'][{key!r}]", path)
-    for hook in ("creation_hook", "pre_task_hook", "post_task_hook", "failure_hook"):
+    for hook in _HOOKS:
         path = getattr(entry, hook)
         if path is not None:
             yield from _unusable(f"{where}[{hook!r}]", path)
+
+
+def _paths_in(entry: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what stands where the paths of an entry do that could not be read, each after its place."""
+    given = entry if isinstance(entry, dict) else {"tasks": entry}
+    tasks = given.get("tasks")
+    for index, item in enumerate(tasks if isinstance(tasks, (list, tuple)) else ()):
+        yield f"['tasks'][{index}]", item.get("task") if isinstance(item, dict) else item
+    for hook in _HOOKS:
+        yield f"[{hook!r}]", given.get(hook)
 
 
 def _unusable(where: str, path: str) -> Iterator[CheckMessage]:

@@ -71,6 +71,9 @@ JOBS_FAULTS = [
     ({"a": TASK}, "E001", f"JOBS['a']: must be a list of tasks or a dictionary, not str ('{TASK}')"),
     ({"a": None}, "E001", "JOBS['a']: must be a list of tasks or a dictionary, not None"),
     ({1: [TASK]}, "E001", "JOBS[1]: a job's name must be a string"),
+    ({"": [TASK]}, "E003", "JOBS['']: a job's name must not be empty"),
+    ({"a": {"tasks": [TASK], "queue_name": " "}}, "E003", "JOBS['a']['queue_name']: ' ' begins or ends with"),
+    ({"a": {"tasks": [TASK], "queue_name": "orders "}}, "E003", "'orders ' begins or ends with white space"),
     ({"a": {"tasks": TASK}}, "E001", "JOBS['a']['tasks']: must be a list of tasks, not str"),
     ({"a": [5]}, "E001", "JOBS['a'][0]: must be a dotted path as a string, not int (5)"),
     ({"a": [TASK, {"task": None}]}, "E001", "JOBS['a'][1]['task']: must be a dotted path as a string"),
@@ -191,6 +194,26 @@ def test_a_fault_in_jobs_is_told_with_its_place(settings, jobs, number, message)
     settings.JOBS = jobs
     [(id, text)] = found()
     assert id == f"dbq.{number}" and message in text
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ["nodot", "tests.workflows.x", {"task": "tests.workflows.y"}, TASK, 5],
+        {
+            "tasks": ["tests.workflows.x", {"task": "tests.workflows.y", "atomic": 5}],
+            "failure_hook": TASK,
+            "pre_task_hook": None,
+        },
+    ],
+    ids=["list", "dictionary"],
+)
+def test_a_fault_hides_no_path_of_its_entry_that_does_not_import(settings, entry):
+    settings.JOBS = {"a": entry}
+    told = [text for id, text in found() if id == "dbq.E004"]
+    assert len(told) == 2
+    for path, text in zip(("tests.workflows.x", "tests.workflows.y"), told, strict=True):
+        assert text.startswith("JOBS['a']['tasks'][") and f"{path!r} does not import" in text
 
 
 def test_every_fault_is_told_at_once(settings):

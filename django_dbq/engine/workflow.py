@@ -88,6 +88,11 @@ def locate(plan: Sequence[str], position: int, next_task: str) -> int | None:
     return None
 
 
+def is_path(value: object) -> bool:
+    """Tell whether this is a dotted path, whatever it leads to."""
+    return isinstance(value, str) and "." in value and all(part.isidentifier() for part in value.split("."))
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A fault in a setting: which kind, where, and what is wrong."""
@@ -131,7 +136,7 @@ class _Reader:
     def path(self, where: str, value: Any) -> Any:
         if not isinstance(value, str):
             self.fault("type", where, f"must be a dotted path as a string, not {_kind(value)}")
-        elif not all(part.isidentifier() for part in value.split(".")) or "." not in value:
+        elif not is_path(value):
             self.fault("value", where, f"{value!r} is not a dotted path such as 'app.jobs.function'")
         elif len(value) > TASK_PATH_MAX:
             self.fault("value", where, f"is {len(value)} characters long; at most {TASK_PATH_MAX}")
@@ -143,6 +148,8 @@ class _Reader:
     def queue_name(self, where: str, value: Any) -> Any:
         if not isinstance(value, str) or not value or not storable(value):
             self.fault("type", where, f"must be a queue's name, not {value!r}")
+        elif value != value.strip():
+            self.fault("value", where, f"{value!r} begins or ends with white space, which nobody sees")
         elif len(value) > QUEUE_NAME_MAX:
             self.fault("value", where, f"is {len(value)} characters long; at most {QUEUE_NAME_MAX}")
         return value
@@ -298,8 +305,10 @@ def parse(name: Any, entry: Any) -> tuple[Workflow | None, list[Problem]]:
     """Read one entry of JOBS; return the workflow, or None, and every problem found."""
     reader = _Reader()
     where = f"JOBS[{name!r}]"
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str):
         reader.fault("type", where, "a job's name must be a string")
+    elif not name:
+        reader.fault("value", where, "a job's name must not be empty")
     elif len(name) > JOB_NAME_MAX:
         reader.fault("value", where, f"the name is {len(name)} characters long; at most {JOB_NAME_MAX}")
     if isinstance(entry, (list, tuple)):

@@ -146,7 +146,7 @@ def test_a_name_of_a_hundred_characters_is_read():
             "JOBS['cats']['tasks']: must be a list of tasks, not str ('app.jobs.fetch')",
         ),
         (7, ["app.jobs.fetch"], "type", "JOBS[7]: a job's name must be a string"),
-        ("", ["app.jobs.fetch"], "type", "JOBS['']: a job's name must be a string"),
+        ("", ["app.jobs.fetch"], "value", "JOBS['']: a job's name must not be empty"),
         (
             "n" * 101,
             ["app.jobs.fetch"],
