@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from io import StringIO
 
 import pytest
@@ -85,3 +87,36 @@ def test_a_path_that_does_not_import_is_told_and_the_worker_starts(settings):
 def test_an_option_that_cannot_be_used_is_refused(args, message):
     with pytest.raises(CommandError, match=message):
         said(*args)
+
+
+# In a process that calls it, and goes on.
+
+
+@pytest.fixture
+def own_signals():
+    """Give this process a handler and a wakeup descriptor of its own."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    handler = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    descriptor = signal.set_wakeup_fd(write)
+    yield
+    signal.set_wakeup_fd(descriptor)
+    signal.signal(signal.SIGTERM, handler)
+    os.close(read)
+    os.close(write)
+
+
+def signals():
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)]
+    descriptor = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(descriptor)
+    return handlers, descriptor
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_calls_it_keeps_its_signals(own_signals):
+    before = signals()
+    job = Job.objects.create(name="nothing")
+    call_command("worker", burst=True, stdout=StringIO())
+    job.refresh_from_db()
+    assert job.state == "COMPLETE" and signals() == before
