@@ -10,6 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from django_dbq import Job
+from tests.conftest import wait_until
 
 
 def said(*args, **options):
@@ -120,3 +121,15 @@ def test_a_process_that_calls_it_keeps_its_signals(own_signals):
     call_command("worker", burst=True, stdout=StringIO())
     job.refresh_from_db()
     assert job.state == "COMPLETE" and signals() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_calls_it_again_and_again_has_no_more_files_open():
+    def opened():
+        return len(os.listdir("/proc/self/fd"))
+
+    call_command("worker", burst=True, stdout=StringIO())
+    before = opened()
+    for _ in range(5):
+        call_command("worker", burst=True, stdout=StringIO())
+    wait_until(lambda: opened() <= before, "what it opened to be closed", 10)
