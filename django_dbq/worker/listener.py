@@ -47,6 +47,13 @@ class Listener(threading.Thread):
         self.join(timeout=1)
 
     def run(self) -> None:
+        try:
+            self._listen_on()
+        finally:
+            os.close(self._stopped)
+
+    def _listen_on(self) -> None:
+        """Listen until stopped, on a new connection whenever one breaks."""
         failures = 0
         while True:
             try:

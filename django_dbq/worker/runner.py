@@ -105,12 +105,22 @@ class Runner:
         self._ended = threading.Event()
         self._signals = 0
         self._pipe: tuple[int, int] | None = None  # What signals write to.
+        self._wakeup_before = -1
+        self._handlers_before: dict[int, Any] = {}
 
     def run(self) -> int:
         """Work until asked to stop; return 0, or 1 when the worker could not go on."""
-        global _hearing
-        if threading.current_thread() is threading.main_thread():
+        takes_signals = self._pipe is None and threading.current_thread() is threading.main_thread()
+        if takes_signals:
             self.handle_signals()
+        try:
+            return self._work()
+        finally:
+            self._ended.set()
+            if takes_signals:
+                self.return_signals()
+
+    def _work(self) -> int:
         listener = self._listen()
         self._keeper.start()
         before = depths()
@@ -133,13 +143,8 @@ class Runner:
             for thread in threads:
                 thread.join()
         self._keeper.join()
-        self._ended.set()
         if listener is not None:
             listener.stop()
-        if self._pipe is not None:
-            _hearing = None
-            signal.set_wakeup_fd(-1)
-            os.close(self._pipe[1])
         return self._keeper.code
 
     @property
@@ -168,10 +173,20 @@ class Runner:
         self._pipe = os.pipe()
         _hearing = self
         os.set_blocking(self._pipe[1], False)
-        signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in SIGNALS:
-            signal.signal(number, lambda number, frame: None)
+            self._handlers_before[number] = signal.signal(number, lambda number, frame: None)
         threading.Thread(target=self._read_signals, name="dbq-signals", daemon=True).start()
+
+    def return_signals(self) -> None:
+        """Give this process the handlers back that it had: it may go on without a worker."""
+        global _hearing
+        assert self._pipe is not None
+        _hearing = None
+        signal.set_wakeup_fd(self._wakeup_before)
+        for number, handler in self._handlers_before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # It is None where Python does not know it.
+        os.close(self._pipe[1])
 
     def lose_signals(self) -> None:
         """Undo this in a forked process, which has no thread that would read them."""

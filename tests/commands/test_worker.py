@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from django_dbq import Job
+from tests.conftest import wait_until
 
 
 def said(*args, **options):
@@ -85,3 +88,48 @@ def test_a_path_that_does_not_import_is_told_and_the_worker_starts(settings):
 def test_an_option_that_cannot_be_used_is_refused(args, message):
     with pytest.raises(CommandError, match=message):
         said(*args)
+
+
+# In a process that calls it, and goes on.
+
+
+@pytest.fixture
+def own_signals():
+    """Give this process a handler and a wakeup descriptor of its own."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    handler = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    descriptor = signal.set_wakeup_fd(write)
+    yield
+    signal.set_wakeup_fd(descriptor)
+    signal.signal(signal.SIGTERM, handler)
+    os.close(read)
+    os.close(write)
+
+
+def signals():
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)]
+    descriptor = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(descriptor)
+    return handlers, descriptor
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_calls_it_keeps_its_signals(own_signals):
+    before = signals()
+    job = Job.objects.create(name="nothing")
+    call_command("worker", burst=True, stdout=StringIO())
+    job.refresh_from_db()
+    assert job.state == "COMPLETE" and signals() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_calls_it_again_and_again_has_no_more_files_open():
+    def opened():
+        return len(os.listdir("/proc/self/fd"))
+
+    call_command("worker", burst=True, stdout=StringIO())
+    before = opened()
+    for _ in range(5):
+        call_command("worker", burst=True, stdout=StringIO())
+    wait_until(lambda: opened() <= before, "what it opened to be closed", 10)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -19,7 +15,7 @@ from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
 from django_dbq.models import Job
 from django_dbq.store import get_store
-from django_dbq.worker.runner import SIGNALS, Runner
+from django_dbq.worker.runner import Runner
 from django_dbq.worker.settings import WorkerSettings
 
 JOBS = 300
@@ -58,8 +54,7 @@ class Command(JobsCommand):
         log_to_stderr()
         settings = WorkerSettings(using=using, queue_names=(), job_ids=tuple(chosen), stop_at_failure=True)
         runner = Runner(settings)
-        with _signals_left_alone():
-            code = runner.run()  # With nothing chosen too: it takes back what a killed pass has left.
+        code = runner.run()  # With nothing chosen too: it takes back what a killed pass has left.
         if runner.failure is not None:
             job, transition = runner.failure.job, runner.failure.transition
             why = transition.error or transition.outcome
@@ -76,15 +71,3 @@ def _whole(name: str, value: Any) -> int:
     except (ArgumentTypeError, TypeError, ValueError):
         least = "" if name == "which" else " from 1 on"
         raise CommandError(f"--{name} must be a whole number{least}, not {value!r}") from None
-
-
-@contextmanager
-def _signals_left_alone() -> Iterator[None]:
-    """Give a process that calls the command its own handlers back."""
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
