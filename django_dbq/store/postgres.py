@@ -78,13 +78,13 @@ class PostgresStore(base.Store):
         # On a table that was never analyzed the planner would scan it to find the rows
         # of a record; the engine's statements name their rows by key or by index.
         # No statement is worth waiting for longer than a lease lasts; a lock that another holds, not even
-        # that: other jobs are to be recorded.
+        # that: other jobs are to be recorded. But for longer than the server takes to find a deadlock.
         milliseconds = int(lease_seconds * 500)
         with connections[self.using].cursor() as cursor:
             cursor.execute(
                 "SET enable_seqscan = off;"
                 f" SET statement_timeout = {milliseconds};"
-                f" SET lock_timeout = {min(1_000, milliseconds // 2)}"
+                f" SET lock_timeout = {min(2_000, milliseconds // 2)}"
             )
 
     def announce(self, queue_names: Collection[str]) -> None:

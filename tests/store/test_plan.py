@@ -86,7 +86,7 @@ def assert_plans():
     assert '"dbq_job_stage"' in plan and "Seq Scan" not in plan
     assert buffers < BUFFERS_MAX
 
-    values = {"worker": "one", "lease": 30, "lost_attempts_max": 3, "now": None, "limit": 100}
+    values = {"worker": "one", "held": [], "lease": 30, "lost_attempts_max": 3, "now": None, "limit": 100}
     plan, buffers, rows = explain("rescue", values)
     assert rows == 100
     assert '"dbq_job_lease"' in plan and "Seq Scan" not in plan
