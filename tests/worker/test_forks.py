@@ -29,11 +29,13 @@ def test_a_task_may_have_a_pool_of_processes(one_bench, way):
     assert_goes_on(one_bench, worker)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    "number, end", [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGQUIT, -signal.SIGQUIT), (signal.SIGINT, 1)]
-)
-def test_a_signal_to_a_forked_process_is_its_own(one_bench, way, number, end):
+ENDS = [(number, -number, way) for number in (signal.SIGTERM, signal.SIGQUIT) for way in WAYS]
+# In a process forked by another thread than the main one Python 3.13 may not raise for a SIGINT.
+ENDS.append((signal.SIGINT, 1, WAYS[0]))
+
+
+@pytest.mark.parametrize("number, end, way", ENDS)
+def test_a_signal_to_a_forked_process_is_its_own(one_bench, number, end, way):
     job = one_bench.create("fork", {"signal": number})
     worker = one_bench.worker(*way, dbq=POLLING)
     one_bench.wait_for(job)
