@@ -255,13 +255,13 @@ class Keeper(threading.Thread):
         if todo:
             states, locked = self._write([attempt.transition for attempt in todo])
             if locked:
-                logger.warning("Row locked by another, not recorded yet: jobs=%d", len(locked))
-                put_off = [attempt for attempt in todo if attempt.job.id in locked]
-                self._put_off += put_off
-                apart = set(map(id, put_off))
-                finished, todo = (
-                    [each for each in some if id(each) not in apart] for some in (finished, todo)
-                )
+                self._put_off += [attempt for attempt in todo if attempt.job.id in locked]
+                todo = [attempt for attempt in todo if attempt.job.id not in locked]
+                finished = [
+                    attempt
+                    for attempt in finished
+                    if attempt.recorded is not None or attempt.job.id not in locked
+                ]
             for attempt in todo:
                 attempt.note(states)
                 if attempt.unsure is not None and not attempt.recorded:
@@ -364,8 +364,11 @@ class Keeper(threading.Thread):
         except (DatabaseError, ValueError) as error:  # A driver may refuse a text before it is sent.
             if gives_way and is_contention(error):
                 locked = self._session.run(lambda: self.store.locked([each.job_id for each in transitions]))
+                reason = redact_text(str(error).strip())
+                logger.warning("Record met a lock, trying again: locked=%d %s", len(locked), reason)
                 free = [each for each in transitions if each.job_id not in locked]
-                return (self._write(free, tries)[0] if free else {}), locked
+                states, more = self._write(free, tries) if free else ({}, set())
+                return states, locked | more
             if isinstance(error, DatabaseError) and passes(error):
                 raise
             if len(transitions) > 1:

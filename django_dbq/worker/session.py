@@ -75,7 +75,6 @@ class Session:
                     raise
                 contended = is_contention(error)
                 if contended and gives_way:
-                    logger.warning("In each other's way: %s", redact_text(str(error).strip()))
                     raise
                 connection.close()
                 if not contended:

@@ -8,6 +8,11 @@ import pytest
 
 from django_dbq import Job
 from django_dbq.store import get_store
+from django_dbq.worker.backlog import Backlog
+from django_dbq.worker.executor import Executor
+from django_dbq.worker.keeper import Keeper
+from django_dbq.worker.settings import WorkerSettings
+from django_dbq.worker.slot import Slot
 from tests.conftest import wait_until
 from tests.store.helpers import locked
 
@@ -23,7 +28,9 @@ def test_the_others_are_recorded_and_their_leases_renewed_while_it_is_locked(one
     one_bench.worker(dbq=BRIEF)  # Who would take over what is not renewed.
     with locked(get_store("default"), wanted):
         (one_bench.folder / "go-on-1").touch()
-        wait_until(lambda: "Row locked by another" in worker.log(), "the record to be tried")
+        wait_until(
+            lambda: "Record met a lock, trying again: locked=1 " in worker.log(), "the record to be tried"
+        )
         until = lease_of(long) + datetime.timedelta(seconds=2 * BRIEF["LEASE_SECONDS"])
         wait_until(lambda: lease_of(long) > until, "two leases to pass")
         one_bench.wait_for(one_bench.create("nothing"))
@@ -31,6 +38,32 @@ def test_the_others_are_recorded_and_their_leases_renewed_while_it_is_locked(one
     one_bench.go_on()
     one_bench.wait_for(long)
     assert one_bench.runs(long, "outcome") == ["done", "done"]
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_those_that_are_locked_while_another_is_refused_are_put_off_all_the_same():
+    keeper = Keeper(
+        WorkerSettings(using="default"), Executor("default", "host:1:abc"), Backlog(), [Slot()], lambda: None
+    )
+    store = keeper.store
+    for _ in range(3):
+        Job.objects.create(name="nothing")
+    attempts = [
+        keeper.executor.run(job)
+        for job in store.claim(["default"], worker=keeper.worker, limit=3, lease_seconds=60)
+    ]
+    first, bad, second = attempts
+    bad.transition.error = "half a text\0"
+    keeper._held = {attempt.job.id: attempt.job for attempt in attempts}
+    keeper._finished = list(attempts)
+    with locked(store, first.job, second.job):
+        keeper._record()
+        assert keeper._held.keys() == {first.job.id, second.job.id}
+        assert Job.objects.get(pk=bad.job.id).state == "FAILED"
+    keeper._put_off_until = 0.0
+    keeper._record()
+    assert not keeper._held and Job.objects.filter(state="COMPLETE").count() == 2
 
 
 def lease_of(job):
