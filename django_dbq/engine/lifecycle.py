@@ -24,6 +24,7 @@ class State(enum.StrEnum):
     CANCELLED = "CANCELLED"
 
 
+ONCE = RetryPolicy()
 DUE_STATES = (State.NEW, State.READY)
 UNBEGUN_STATES = (*DUE_STATES, State.WAITING)
 HELD_STATES = (State.PROCESSING, State.STOPPING)
@@ -165,12 +166,16 @@ class Transition:
 
 
 def decide(
-    job: JobView, outcome: Outcome, plan: Sequence[str], retry: RetryPolicy, chance: float
+    job: JobView,
+    outcome: Outcome,
+    plan: Sequence[str] = (),
+    retry: RetryPolicy = ONCE,
+    chance: float = 0.0,
 ) -> Transition:
     """Return the transition that `outcome` causes.
 
     `plan` is the job's list of tasks, `retry` the policy of the present task, and
-    `chance` a random number in [0, 1) for its jitter.
+    `chance` a random number in [0, 1) for its jitter. What ends a job or gives it back asks for none of them.
     """
 
     # The two that end nearly every task come first: a quick one is noticed by what is built here.

@@ -20,7 +20,6 @@ from django_dbq.engine.lifecycle import (
     Transition,
     decide,
 )
-from django_dbq.engine.retry import RetryPolicy
 from django_dbq.models import Job, PausedQueue, TaskRun, WorkerProcess
 from django_dbq.store.groups import Groups
 from django_dbq.store.pruning import Pruning
@@ -291,7 +290,7 @@ class Store(Pruning, Groups, Schedules):
         self, jobs: Iterable[Job], *, worker: str, now: datetime.datetime | None = None
     ) -> dict[Any, str]:
         """Give jobs back as the claim found them, no attempt counted; answer as `record` does."""
-        given_back = [decide(job, GivenBack(), (), RetryPolicy(), 0.0) for job in jobs]
+        given_back = [decide(job, GivenBack()) for job in jobs]
         if not given_back:
             return {}
         return self.record(given_back, worker=worker, lease_seconds=0, now=now)

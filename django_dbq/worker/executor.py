@@ -121,6 +121,11 @@ class Executor:
         self.starts_clean = False
         self._locks_what_it_reads = connections[using].vendor == "sqlite"
 
+    @property
+    def _is_watched(self) -> bool:
+        """Whether a keeper looks after this. In a project's tests none does, whose callbacks are counted."""
+        return self.watching is not nullcontext
+
     def run(self, job: Job) -> Attempt:
         """Run the job's next task once. Whatever the task does, an attempt comes back."""
         began = time.monotonic()
@@ -136,7 +141,7 @@ class Executor:
             return _refused(job, error, began)
         except TaskUnavailable as error:
             parked = Parked(line_of(error), conf.options().PARK_SECONDS)
-            return Attempt(job, decide(job, parked, (), RetryPolicy(), 0.0), 0.0, error)
+            return Attempt(job, decide(job, parked), 0.0, error)
         except Exception as error:
             if job.call is None:
                 raise
@@ -170,7 +175,7 @@ class Executor:
             f"{job.lost_attempts} workers were lost while they ran {job.next_task};"
             ' DBQ["LOST_ATTEMPTS_MAX"] allows no more'
         )
-        transition = decide(job, Lost(line_of(error)), (), RetryPolicy(), 0.0)
+        transition = decide(job, Lost(line_of(error)))
         entry = conf.workflows().get(job.name) if job.call is None else None
         if job.call is not None:
             self._call_hooks_of_call(job, transition, traceback_of(error))
@@ -241,7 +246,7 @@ class Executor:
         attempt: Attempt | None = None
         try:
             with ExitStack() as watched, transaction.atomic(using=self.using):
-                if self.watching is not nullcontext:
+                if self._is_watched:
                     # Called first, before what the task leaves to be called: only the commit is watched.
                     transaction.on_commit(watched.close, using=self.using)
                 outcome, error = self._call(job, step, atomic=True)
@@ -270,7 +275,7 @@ class Executor:
             if ran and isinstance(error, (DatabaseError, InterfaceError)) and passes(error):
                 # The database, not the task, broke off. Should the commit have got through
                 # after all, the claim has moved on and this changes nothing: the history tells.
-                transition = decide(job, GivenBack(), step.plan, step.task.retry, 0.0)
+                transition = decide(job, GivenBack())
                 unsure = attempt.transition if attempt is not None else None
                 return Attempt(job, transition, time.monotonic() - began, error, unsure=unsure)
             if attempt is not None and (states := self._committed(attempt)):
@@ -505,7 +510,7 @@ class Executor:
             held = self.store.save_progress(job, workspace=text, result=result, worker=self.worker)
         if not held:
             raise LeaseLost(f"job {job.id} is no longer this worker's; nothing was saved")
-        if connection.in_atomic_block and self.watching is not nullcontext:
+        if connection.in_atomic_block and self._is_watched:
             self._renew_after_commit(job)
         job.recorded_workspace = text
 
@@ -538,7 +543,7 @@ def _function_told(job: Job, step: _Step) -> Any:
 
 def _refused(job: Job, error: Exception, began: float) -> Attempt:
     """Fail a call whose row cannot be used: nothing of it is, and no attempt will be better."""
-    transition = decide(job, Failed(line_of(error), may_retry=False), (), RetryPolicy(), 0.0)
+    transition = decide(job, Failed(line_of(error), may_retry=False))
     seconds = time.monotonic() - began
     transition.run = Run(
         job.next_task, job.position, job.attempt, "failed", began, seconds, error=line_of(error)
@@ -548,7 +553,7 @@ def _refused(job: Job, error: Exception, began: float) -> Attempt:
 
 def _dropped(job: Job, seconds: float, error: BaseException | None = None) -> Attempt:
     """Return an attempt that counts for nothing: another worker has the job."""
-    return Attempt(job, decide(job, GivenBack(), (), RetryPolicy(), 0.0), seconds, error, recorded=False)
+    return Attempt(job, decide(job, GivenBack()), seconds, error, recorded=False)
 
 
 def _is_a(error: BaseException, path: str) -> bool:

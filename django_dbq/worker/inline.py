@@ -13,7 +13,7 @@ from django_dbq.engine.lifecycle import DUE_STATES
 from django_dbq.exceptions import DBQError
 from django_dbq.models import Job
 from django_dbq.store import get_store
-from django_dbq.worker.executor import Executor
+from django_dbq.worker.executor import Attempt, Executor
 
 WORKER = "execute"
 
@@ -35,11 +35,7 @@ def execute(job: Job, using: str) -> Any:
             if state in DUE_STATES:
                 why = "another transaction holds its row"
             raise DBQError(f"job {job.pk} ({job.name}) does not wait to be run: {why}")
-        attempt = Executor(using, WORKER).run(claimed[0])
-        if attempt.recorded is None:
-            store.record([attempt.transition], worker=WORKER, lease_seconds=lease_seconds)
-        if attempt.unwanted:
-            store.discard([job.pk])
+        attempt = _run(claimed[0], using)
     if attempt.error is not None:
         raise attempt.error
     return calls.value_of(claimed[0])
@@ -62,17 +58,25 @@ def run_now(create: Callable[[], list[Job]], using: str) -> None:
             if groups:
                 store.wake(groups)  # The final job of a group comes after the others.
             for job in store.claim_by_id([pk], worker=WORKER, lease_seconds=lease_seconds):
-                attempt = Executor(using, WORKER).run(job)
-                if attempt.recorded is None:
-                    store.record([attempt.transition], worker=WORKER, lease_seconds=lease_seconds)
-                if attempt.unwanted:
-                    store.discard([pk])
+                attempt = _run(job, using)
                 if attempt.error is not None:
                     errors.append(attempt.error)
-                elif (columns := calls.following(job)) is not None:
-                    waiting.append(columns["id"])
+                elif (follower := attempt.transition.follower) is not None:
+                    waiting.append(follower.pk)
     if errors:
         raise errors[0]
+
+
+def _run(job: Job, using: str) -> Attempt:
+    """Run a claimed job once, and record what became of it."""
+    store = get_store(using)
+    attempt = Executor(using, WORKER).run(job)
+    if attempt.recorded is None:
+        lease_seconds = conf.options().LEASE_SECONDS
+        store.record([attempt.transition], worker=WORKER, lease_seconds=lease_seconds)
+    if attempt.unwanted:
+        store.discard([job.pk])
+    return attempt
 
 
 @contextmanager

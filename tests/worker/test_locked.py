@@ -34,6 +34,7 @@ def test_the_others_are_recorded_and_their_leases_renewed_while_it_is_locked(one
         until = lease_of(long) + datetime.timedelta(seconds=2 * BRIEF["LEASE_SECONDS"])
         wait_until(lambda: lease_of(long) > until, "two leases to pass")
         one_bench.wait_for(one_bench.create("nothing"))
+    (one_bench.folder / "go-on-2").touch()  # Should another worker have taken it over, after so long.
     one_bench.wait_for(wanted)
     one_bench.go_on()
     one_bench.wait_for(long)
