@@ -77,8 +77,11 @@ class Store(Pruning, Groups, Schedules):
     moved on is left alone and is missing from the answer.
     """
 
-    def prepare_connection(self, lease_seconds: float) -> None:
-        """Settle how this thread will connect, before it does: a dead network must show within a lease."""
+    def prepare_connection(self, lease_seconds: float, pooled: bool = False) -> None:
+        """Settle how this thread will connect, before it does: a dead network must show within a lease.
+
+        Only tasks take connections of a pool of Django's, where the project has one (`pooled`).
+        """
 
     def prepare_session(self, lease_seconds: float) -> None:
         """Set up the present connection for the engine's own statements."""

@@ -58,7 +58,7 @@ def _text(name: str) -> str:
 
 
 class PostgresStore(base.Store):
-    def prepare_connection(self, lease_seconds: float) -> None:
+    def prepare_connection(self, lease_seconds: float, pooled: bool = False) -> None:
         connection = connections[self.using]
         half = max(1, int(lease_seconds / 2))
         keepalive = min(max(1, half // 3), KEEPALIVE_SECONDS_MAX)
@@ -72,6 +72,8 @@ class PostgresStore(base.Store):
         }
         # This thread's own copy: other connections of the project stay as they are.
         options = {**defaults, **connection.settings_dict.get("OPTIONS", {})}
+        if not pooled:
+            options.pop("pool", None)
         connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
 
     def prepare_session(self, lease_seconds: float) -> None:
@@ -111,6 +113,7 @@ class PostgresStore(base.Store):
     def listening(self, job_ids: Collection[Any]) -> Iterator[Callable[[float], None]]:
         # On a connection of its own: what a driver receives during a statement it may drop.
         connection = connections[self.using].copy()
+        connection.settings_dict["OPTIONS"].pop("pool", None)  # Whoever had it next would listen too.
         try:
             with connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {ENDED_CHANNEL}")

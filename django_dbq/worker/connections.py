@@ -104,6 +104,15 @@ def drop_open_transactions(before: Depths) -> None:
             connection.close_if_unusable_or_obsolete()
 
 
+def close_for_forks() -> None:
+    """Close what the project opened while importing, pools too: forked processes must not share it."""
+    connections.close_all()
+    for connection in connections.all():
+        # Only some databases of Django's have one, and it belongs to the process, not to a thread.
+        if close_pool := getattr(connection, "close_pool", None):
+            close_pool()
+
+
 def _in_transaction(connection: Any) -> bool:
     if not connection.get_autocommit():
         return True

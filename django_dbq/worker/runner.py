@@ -234,7 +234,7 @@ class Runner:
 
     def _serve(self, slot: Slot) -> None:
         """Take jobs and run them in this thread until the backlog is closed."""
-        get_store(self.settings.using).prepare_connection(conf.options().LEASE_SECONDS)
+        get_store(self.settings.using).prepare_connection(conf.options().LEASE_SECONDS, pooled=True)
         try:
             while (job := self._backlog.take()) is not None:
                 slot.enter(job)

@@ -1,4 +1,4 @@
-"""Starts N workers, restarts the fallen, forwards signals. Never touches the database."""
+"""Starts N workers, restarts the fallen, forwards signals. Never asks the database anything."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
+from django_dbq.worker.connections import close_for_forks
 from django_dbq.worker.runner import SIGNALS, Runner, end_process, new_token, worker_name
 from django_dbq.worker.settings import WorkerSettings
 
@@ -51,6 +52,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Keep the workers running until asked to stop; return 0, or 1 when they keep falling."""
+        close_for_forks()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._news, False)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)

@@ -130,3 +130,33 @@ def test_whatever_the_lease_the_system_takes_what_a_connection_asks_of_it(monkey
     get_store("default").prepare_connection(1_000_000)
     options = connection.settings_dict["OPTIONS"]
     assert (options["keepalives_idle"], options["keepalives_interval"]) == (32_767, 32_767)
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    """A pool that this driver does not have, or that is not installed: to take anything from it raises."""
+    connection = connections["default"]
+    connection.close()
+    options = {**connection.settings_dict["OPTIONS"], "pool": {"min_size": 0, "max_size": 0}}
+    monkeypatch.setattr(connection, "settings_dict", {**connection.settings_dict, "OPTIONS": options})
+    yield options
+    connection.close()
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_the_keeper_takes_no_connection_of_a_pool_because_it_changes_its_session(pool, session):
+    assert application_name(session) == f"django_dbq {os.getpid()}"
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_for_jobs_listens_on_no_connection_of_a_pool(pool):
+    with get_store("default").listening([]) as pause:
+        assert callable(pause)
+
+
+@pytest.mark.postgresql
+def test_a_task_takes_its_connections_of_the_pool_that_the_project_has(pool):
+    get_store("default").prepare_connection(30, pooled=True)
+    assert connections["default"].settings_dict["OPTIONS"]["pool"] == pool["pool"]

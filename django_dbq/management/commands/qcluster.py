@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import connections, router
+from django.db import router
 
 from django_dbq.compat.django_q_settings import NAME_VARIABLE, SAVE_LIMIT_PER, cluster
 from django_dbq.exceptions import SettingsError
@@ -52,7 +52,6 @@ class Command(JobsCommand):
         self.stdout.write(f'Starting cluster "{found.name}" with {many}')
         self.stdout.flush()
         log_to_stderr()
-        connections.close_all()  # A child must not share what the project opened while importing.
         with loaded_for_good():
             code = Supervisor(settings, processes).run()
         if code:

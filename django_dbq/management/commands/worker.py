@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.db import connections, router
+from django.db import router
 
 from django_dbq.management.arguments import positive, seconds
 from django_dbq.management.command import JobsCommand
@@ -80,7 +80,6 @@ class Command(JobsCommand):
             return self._run_reloading(settings)
         with loaded_for_good():
             if options["processes"] > 1:
-                connections.close_all()  # A child must not share what the project opened while importing.
                 _exit(Supervisor(settings, options["processes"]).run())
             else:
                 _exit(Runner(settings).run())
