@@ -21,7 +21,7 @@ from django.utils import timezone
 from django_dbq import calls
 from django_dbq.checks import check_backend
 from django_dbq.engine.directives import Finish, Snooze
-from django_dbq.engine.lifecycle import HELD_STATES, State
+from django_dbq.engine.lifecycle import HELD_STATES, UNSUCCESSFUL, CutOff, State
 from django_dbq.engine.workflow import parse_backend
 from django_dbq.engine.workspace import printable
 from django_dbq.exceptions import BadSignature, WorkerLost
@@ -203,7 +203,7 @@ def _result(job: Job, task: Task[..., Any], call: calls.Call) -> TaskResult[...,
         args=call.args,
         kwargs=call.kwargs,
         backend=task.backend,
-        errors=[_error_of(run) for run in runs if run.outcome in ("failed", "lost")],
+        errors=[_error_of(run) for run in runs if run.outcome in UNSUCCESSFUL],
         worker_ids=[run.worker for run in runs] + ([str(job.claimed_by)] if held else []),
     )
     if status is TaskResultStatus.SUCCESSFUL:
@@ -220,7 +220,7 @@ _LAST_LINE = re.compile(r"^(?:  \| )?([A-Za-z_][\w.<>]*)(?::|$)", re.MULTILINE)
 
 def _error_of(run: TaskRun) -> TaskError:
     text = run.error or ""
-    if run.outcome == "lost":
+    if run.outcome in ("lost", CutOff.kind):
         return TaskError(exception_class_path=_path_of_class(WorkerLost), traceback=text)
     # After the frames, which are indented, the class stands at the beginning of its line.
     last = _CHAIN.split(text)[-1]

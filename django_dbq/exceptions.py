@@ -64,7 +64,7 @@ class LeaseLost(DBQError):
 
 
 class WorkerLost(DBQError):
-    """Given to the failure hook of a job whose workers died too often."""
+    """Given to the failure hook of a job whose attempts were lost too often."""
 
 
 class TaskTimeout(DBQError):

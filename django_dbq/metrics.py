@@ -16,7 +16,7 @@ from django.db import models, router
 from django.db.models.functions import Coalesce
 
 from django_dbq import conf
-from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State
+from django_dbq.engine.lifecycle import DUE_STATES, HELD_STATES, UNFINISHED_STATES, State
 from django_dbq.models import Job, TaskRun, WorkerProcess
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
@@ -28,8 +28,6 @@ LATER_MAX = 10_000  # Of the jobs that wait for their time, the soonest: more ar
 FAILURES_SHOWN = 10
 FAILED_SECONDS = 24 * 3600
 GONE = "gone"  # The state of a worker that was killed, or hangs.
-
-UNFINISHED_STATES = tuple(state for state in State if state not in FINISHED_STATES)
 
 
 @dataclass(frozen=True, slots=True)

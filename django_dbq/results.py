@@ -18,7 +18,7 @@ from django_dbq.engine.lifecycle import FINISHED_STATES, State
 from django_dbq.exceptions import DBQError
 from django_dbq.models import Job, TaskRun
 
-ENDED_STATES = (State.COMPLETE, State.FAILED)  # A cancelled job has no outcome.
+OUTCOME_STATES = (State.COMPLETE, State.FAILED)  # A cancelled job has no outcome.
 FIRST_PAUSE_SECONDS = 0.005
 LAST_PAUSE_SECONDS = 0.1
 LISTEN_AFTER_SECONDS = 0.02
@@ -193,7 +193,7 @@ def outcome(job: Job) -> Task | None:
     A final job that waits for its group has failed where a job of the group has: it
     never becomes due so.
     """
-    if job.state in ENDED_STATES:
+    if job.state in OUTCOME_STATES:
         return of(job)
     if job.state == State.WAITING and job.group is not None and job.group.final_id == job.pk:
         failed = Job.objects.using(job._state.db).filter(group=job.group_id, state=State.FAILED)
@@ -204,7 +204,7 @@ def outcome(job: Job) -> Task | None:
 
 def of_group(label: str, using: str | None = None) -> list[Task]:
     """Return the ended jobs with this label, in the order of their creation."""
-    jobs = Job.objects.using(using).filter(label=label, state__in=ENDED_STATES)
+    jobs = Job.objects.using(using).filter(label=label, state__in=OUTCOME_STATES)
     found = list(jobs.order_by("pk"))
     errors: dict[Any, str | None] = {}
     if any(job.state == State.FAILED for job in found):
@@ -225,7 +225,7 @@ def goes_on(label: str, using: str | None = None) -> bool:
 
 def count_group(label: str, *, failures: bool = False) -> int:
     """Return how many jobs with this label have ended; with `failures`, how many failed."""
-    states = [State.FAILED] if failures else ENDED_STATES
+    states = [State.FAILED] if failures else OUTCOME_STATES
     return Job.objects.filter(label=label, state__in=states).count()  # type: ignore[no-any-return]
 
 

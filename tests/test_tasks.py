@@ -20,8 +20,9 @@ from io import StringIO
 import freezegun
 import pytest
 from django.core.management import call_command
-from django.db import DatabaseError, IntegrityError, connection, connections, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, connections, transaction
 from django.db.backends.signals import connection_created
+from django.urls import reverse_lazy
 from django.utils import timezone
 
 from django_dbq import (
@@ -39,6 +40,7 @@ from django_dbq import (
 )
 from django_dbq.signals import post_execute, post_execute_in_worker, post_spawn
 from django_dbq.testing import run_jobs
+from django_dbq.worker.executor import Executor
 from tests.conftest import wait_until
 from tests.models import Row
 
@@ -884,7 +886,7 @@ def test_a_job_whose_workers_died_too_often_is_failed_with_its_hook_by_the_worke
     job.refresh_from_db()
     assert (job.state, job.lost_attempts) == ("FAILED", 2) and "WorkerLost" in job.error
     assert [CALLS[0][:2], CALLS[1]] == [("failed", WorkerLost), "post"] and "pre" not in CALLS
-    assert job.workspace["failure"].startswith("2 workers were lost while they ran")
+    assert job.workspace["failure"].startswith("2 attempts at tests.test_tasks.count were lost")
     assert runs(job, "outcome", "worker") == [("lost", "dead")]
     assert (job.claimed_by, job.lease_until) == (None, None)
 
@@ -1269,6 +1271,39 @@ def test_a_task_that_closes_its_connection_harms_no_other(create, task, atomic):
         assert job.state != "COMPLETE" and texts() == ["written"]
     else:
         assert job.state == "COMPLETE" and texts() == ["before", "written"]
+
+
+def end_its_session(job):
+    """As a server or a pooler does that allows no transaction to be idle for so long as its task took."""
+    mine, other = connection.connection.info.backend_pid, connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 10_000)", [mine])
+    other.close()
+
+
+@by_a_worker
+@pytest.mark.postgresql
+def test_an_atomic_task_whose_transaction_is_ended_each_time_before_its_commit_ends_failed(create):
+    job = done(
+        create({"task": write, "atomic": True}, post_task_hook=end_its_session, failure_hook=note_failure)
+    )
+    assert (job.state, job.lost_attempts, texts()) == ("FAILED", 3, [])
+    assert job.workspace["failure"].startswith("3 attempts at tests.test_tasks.write were lost")
+    assert runs(job, "outcome", "attempt") == [("cut_off", 1), ("cut_off", 2), ("cut_off", 3)]
+    assert all("terminating connection" in error or "closed" in error for error in runs(job, "error"))
+
+
+def end_its_first_session(job):
+    if job.attempt == 1:
+        end_its_session(job)
+
+
+@by_a_worker
+@pytest.mark.postgresql
+def test_an_atomic_task_whose_transaction_was_ended_once_runs_again(create):
+    job = done(create({"task": write, "atomic": True}, nothing, post_task_hook=end_its_first_session))
+    assert (job.state, job.lost_attempts, texts()) == ("COMPLETE", 0, ["written"])
+    assert runs(job, "outcome") == ["cut_off", "done", "done"]
 
 
 def break_a_rule_uncaught(job):
@@ -1662,3 +1697,176 @@ def test_a_job_that_its_own_task_locks_for_longer_than_a_lease_is_not_taken_from
     settings.DBQ = {"LEASE_SECONDS": 1, "POLL_INTERVAL_SECONDS": 0.05}
     job = done(create(save_in_a_long_transaction))
     assert (job.state, runs(job, "outcome")) == ("COMPLETE", ["done"])
+
+
+# What would end one worker after the other.
+
+
+def leave_what_has_no_text(job):
+    job.workspace["url"] = reverse_lazy("no-such-view")
+
+
+def finish_with_what_has_no_text(job):
+    return Finish(reverse_lazy("no-such-view"))
+
+
+@both
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("task", [leave_what_has_no_text, finish_with_what_has_no_text])
+def test_a_value_whose_text_raises_anything_at_all_fails_its_job_and_no_other(create, way, task, atomic):
+    job, good = create(task, atomic=atomic, failure_hook=note_failure), create(nothing, name="good")
+    job = done(job)
+    assert job.state == "FAILED" and "WorkspaceError" in job.error and "no-such-view" in job.error
+    good.refresh_from_db()
+    assert good.state == "COMPLETE"
+
+
+def begin_anew(job, error):
+    job.workspace = {"anew": True}
+
+
+@both
+def test_a_failure_hook_may_replace_a_workspace_that_is_no_object(create, way):
+    job = create(note_task, failure_hook=begin_anew)
+    Job.objects.filter(pk=job.pk).update(workspace=5)
+    job = done(job)
+    assert (job.state, job.workspace) == ("FAILED", {"anew": True})
+
+
+@both
+@pytest.mark.parametrize("atomic", [False, True])
+def test_an_error_that_no_check_has_foreseen_fails_its_job_and_no_other(create, way, atomic, monkeypatch):
+    settle = Executor._settle
+
+    def broken(self, job, *args):
+        if job.name == "job":
+            raise ZeroDivisionError("a fault of the executor's own")
+        return settle(self, job, *args)
+
+    monkeypatch.setattr(Executor, "_settle", broken)
+    job, good = create(write, atomic=atomic), create(nothing, name="good_too")
+    job = done(job)
+    assert job.state == "FAILED" and "a fault of the executor's own" in job.error
+    good.refresh_from_db()
+    assert good.state == "COMPLETE"
+
+
+@by_a_worker
+def test_hooks_that_have_cost_as_many_workers_as_the_task_are_called_no_more(create, settings):
+    settings.DBQ = {"LOST_ATTEMPTS_MAX": 2}
+    job = create(count, nothing, **HOOKS)
+    held = {"state": "PROCESSING", "claimed_by": "dead", "lease_until": timezone.now() - 60 * SECOND}
+    Job.objects.filter(pk=job.pk).update(claim=1, attempt=1, lost_attempts=3, **held)
+    work()
+    job.refresh_from_db()
+    assert (job.state, job.lost_attempts, CALLS) == ("FAILED", 4, [])
+    assert "nor are its hooks called any more" in job.error
+
+
+# Saving in a block.
+
+
+def save_in_a_block_that_is_undone(job):
+    job.workspace["count"] = 1
+    with contextlib.suppress(ValueError), transaction.atomic():
+        job.save()
+        raise ValueError
+
+
+@both
+@pytest.mark.parametrize("atomic", [False, True])
+def test_what_a_task_saved_in_a_block_that_was_undone_is_recorded_all_the_same(create, way, atomic):
+    job = done(create(save_in_a_block_that_is_undone, note_the_count, atomic=atomic))
+    assert (job.workspace, CALLS) == ({"count": 1}, [1])
+
+
+def save_in_a_block_and_take_it_back(job):
+    job.workspace["count"] = 1
+    with transaction.atomic():
+        job.save()
+    del job.workspace["count"]
+
+
+@both
+@pytest.mark.parametrize("atomic", [False, True])
+def test_what_a_task_saved_and_took_back_is_gone(create, way, atomic):
+    job = done(create(save_in_a_block_and_take_it_back, note_the_count, atomic=atomic))
+    assert (job.workspace, CALLS) == ({}, [None])
+
+
+def save_in_a_block_and_fail_once(job):
+    CALLS.append(job.workspace.get("count"))
+    if len(CALLS) == 1:
+        job.workspace["count"] = 1
+        with transaction.atomic():
+            job.save()
+        raise ValueError("not yet")
+
+
+@both
+@pytest.mark.parametrize("atomic", [False, True])
+def test_the_next_attempt_sees_what_a_block_saved_unless_it_was_rolled_back_with_the_task(
+    create, way, atomic
+):
+    retry = {"max_attempts": 2, "delay_seconds": 0}
+    done(create({"task": save_in_a_block_and_fail_once, "retry": retry}, atomic=atomic))
+    assert [None, None if atomic else 1] == CALLS
+
+
+def note_the_count(job):
+    CALLS.append(job.workspace.get("count"))
+
+
+# Transactions that do not begin, and those that others interfere with.
+
+
+def be_refused_next(job):
+    """Have the next connection of this thread be refused, as while the server starts up."""
+    connection.close()
+    connect = connection.connect
+
+    def refuse():
+        connection.connect = connect
+        raise OperationalError("the database system is starting up")
+
+    connection.connect = refuse
+
+
+@by_a_worker
+def test_an_atomic_task_that_could_not_begin_has_used_no_attempt(create):
+    job = done(create(be_refused_next, {"task": write, "atomic": True}))
+    assert (job.state, texts()) == ("COMPLETE", ["written"])
+    assert runs(job, "outcome", "attempt") == [("done", 1), ("done", 1)]
+
+
+def outlast_a_renewal_of_leases(job):
+    Row.objects.create(text="written")
+    other = connection.copy()
+
+    def reported():
+        with other.cursor() as cursor:
+            cursor.execute("SELECT max(seen) FROM django_dbq_workerprocess")
+            return cursor.fetchone()[0]
+
+    for _ in range(2):  # Before the second one leases are renewed once more.
+        before = reported()
+        wait_until(lambda before=before: reported() != before, "the worker to report")
+    other.close()
+
+
+@by_a_worker
+@pytest.mark.postgresql
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_at_a_strict_level_an_atomic_task_may_outlast_a_renewal_of_its_lease(create, settings, level):
+    settings.DBQ = {"LEASE_SECONDS": 2, "POLL_INTERVAL_SECONDS": 0.05}
+    altered = f"ALTER DATABASE {connection.ops.quote_name(connection.settings_dict['NAME'])}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{altered} SET default_transaction_isolation = '{level}'")
+    connection.close()
+    try:
+        job = done(create({"task": outlast_a_renewal_of_leases, "atomic": True}))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"{altered} RESET default_transaction_isolation")
+        connection.close()
+    assert (job.state, texts(), runs(job, "outcome")) == ("COMPLETE", ["written"], ["done"])

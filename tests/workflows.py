@@ -52,6 +52,9 @@ JOBS = {
     },
     "too_slow_async": [{"task": "tests.workflows.hold_async", "timeout_seconds": 0.3}],
     "too_slow_and_deaf": [{"task": "tests.workflows.hold_in_spite_of_all", "timeout_seconds": 0.3}],
+    "too_slow_and_deaf_in_its_row": [
+        {"task": "tests.workflows.save_and_hold_in_spite_of_all", "timeout_seconds": 0.3, "atomic": True}
+    ],
     "result": ["tests.workflows.result"],
     "leak": ["tests.workflows.leak"],
     "mendable": ["tests.workflows.count", "tests.workflows.unless_mended", "tests.workflows.count"],
@@ -231,6 +234,11 @@ def hold_in_spite_of_all(job):
         hold(job)
     except Exception:
         hold(job)
+
+
+def save_and_hold_in_spite_of_all(job):
+    job.save()
+    hold_in_spite_of_all(job)
 
 
 def result(job):

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django_dbq import calls
 from django_dbq.admin import shown
 from django_dbq.engine.history import Value, Workspace, rebuild
-from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State
+from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, UNSUCCESSFUL, State
 from django_dbq.models import Group, Job, PausedQueue, ScheduleRun, Unreadable
 from django_dbq.redaction import redact, redact_text
 
@@ -39,7 +39,7 @@ def context_of(request: HttpRequest, job: Job) -> dict[str, Any]:
             "started": shown.moment(run.started),
             "duration": shown.duration((run.finished - run.started).total_seconds()),
             "outcome": shown.badge(run.outcome, shown.OUTCOME_TONES.get(run.outcome)),
-            "failed": run.outcome in ("failed", "lost"),
+            "failed": run.outcome in UNSUCCESSFUL,
             "error": redact_text(shown.cut(run.error)) if run.error else "",
             "error_line": redact_text(run.error.strip().rpartition("\n")[2][:300]) if run.error else "",
             "changed": [

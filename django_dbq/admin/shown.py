@@ -12,7 +12,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 
 from django_dbq.engine.arguments import decode
-from django_dbq.engine.lifecycle import State
+from django_dbq.engine.lifecycle import UNSUCCESSFUL, State
 from django_dbq.models import Unreadable
 from django_dbq.redaction import redact, redact_text
 
@@ -25,7 +25,7 @@ TONES: dict[str, str] = {
     State.PROCESSING: "busy",
     State.STOPPING: "busy",
 }
-OUTCOME_TONES = {"done": "good", "finish": "good", "goto": "good", "failed": "bad", "lost": "bad"}
+OUTCOME_TONES = {"done": "good", "finish": "good", "goto": "good", **dict.fromkeys(UNSUCCESSFUL, "bad")}
 
 
 def as_json(value: Any, most: int = WHOLE_MAX) -> str:

@@ -12,7 +12,7 @@ from django.db import models, router
 from django.utils import timezone
 
 from django_dbq import calls, metrics
-from django_dbq.engine.lifecycle import DUE_STATES, State
+from django_dbq.engine.lifecycle import DUE_STATES, UNFINISHED_STATES, State
 from django_dbq.engine.workflow import SMALLINT_MAX
 from django_dbq.exceptions import CallError
 from django_dbq.models import Group, Job
@@ -169,7 +169,7 @@ def health(algorithm: str = "rough", using: str | None = None) -> dict[str, Any]
         raise ValueError(f"algorithm must be {' or '.join(map(repr, ALGORITHMS))}, not {algorithm!r}")
     found = metrics.measure(using)
     completion = found.rough_seconds() if algorithm == "rough" else found.precise_seconds()
-    remaining = found.number(*metrics.UNFINISHED_STATES)
+    remaining = found.number(*UNFINISHED_STATES)
     return {
         "queue": {
             "all-jobs": found.number(*found.by_state),
@@ -181,7 +181,7 @@ def health(algorithm: str = "rough", using: str | None = None) -> dict[str, Any]
             "most-recent-executed": _ended(found.newest[State.COMPLETE]),
             "remaining": remaining,
             "not-executed": remaining,
-            "not-executed-details": _details(found, *metrics.UNFINISHED_STATES),
+            "not-executed-details": _details(found, *UNFINISHED_STATES),
             "oldest-due-age": _rounded(found.oldest_due_age),
             "failed": found.number(State.FAILED),
             "failed-details": _details(found, State.FAILED),

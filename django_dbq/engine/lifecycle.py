@@ -28,6 +28,7 @@ ONCE = RetryPolicy()
 DUE_STATES = (State.NEW, State.READY)
 UNBEGUN_STATES = (*DUE_STATES, State.WAITING)
 HELD_STATES = (State.PROCESSING, State.STOPPING)
+UNFINISHED_STATES = (*UNBEGUN_STATES, *HELD_STATES)
 FINISHED_STATES = (State.COMPLETE, State.FAILED, State.CANCELLED)
 
 
@@ -112,7 +113,16 @@ class GivenBack:
     kind = "given_back"
 
 
-Outcome = Done | Finished | WentTo | Snoozed | Failed | Lost | Parked | GivenBack
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """The task returned, and its transaction ended before the commit: a lost attempt, of a living worker."""
+
+    error: str
+    kind = "cut_off"
+
+
+Outcome = Done | Finished | WentTo | Snoozed | Failed | Lost | Parked | GivenBack | CutOff
+UNSUCCESSFUL = ("failed", "lost", CutOff.kind)  # Outcomes in the history.
 
 
 @dataclass(slots=True)
@@ -212,6 +222,11 @@ def decide(
             return _again(job, outcome, State(job.prior_state), error=error, delay_seconds=delay_seconds)
         case GivenBack():
             return _again(job, outcome, State(job.prior_state))
+        case CutOff(error):
+            # Something may end this task's transaction each time: a limit of the server's or of a pooler's.
+            transition = _stay(job, outcome, State.READY, error=error)
+            transition.lost_attempts += 1
+            return transition
 
 
 def _begin(job: JobView, outcome: Outcome, plan: Sequence[str], index: int) -> Transition:

@@ -34,11 +34,11 @@ def encode(
     """
     try:
         text = _encoder(encoder).encode(value)  # type: ignore[arg-type]  # A class can be hashed.
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # An encoder asks values for their text: a lazy one may raise anything.
         for path, part in _leaves(value, what):
             try:
                 json.dumps(part, cls=encoder, allow_nan=False)
-            except (TypeError, ValueError) as fault:
+            except Exception as fault:
                 raise WorkspaceError(f"{path}: {fault}") from error
         raise WorkspaceError(f"{what}: {error or type(error).__name__}") from error
     if len(text) > bytes_max:
@@ -67,11 +67,13 @@ def printable(text: str) -> str:
     return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
 
 
-def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any] | None:
+def changes(before: Any, after: dict[str, Any]) -> dict[str, Any] | None:
     """Return what a task did to the top level of its workspace, or None for nothing.
 
     The form is {"set": {key: new value}, "unset": [key]}, either part left out when empty.
+    What was no dictionary before had no keys.
     """
+    before = before if isinstance(before, dict) else {}
     put = {k: v for k, v in after.items() if k not in before or before[k] != v}
     gone = [k for k in before if k not in after]
     found = {"set": put} if put else {}

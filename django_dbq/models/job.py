@@ -104,6 +104,7 @@ class Job(models.Model):
     # Set by the worker that runs this instance.
     prior_state: str
     recorded_workspace: str | None  # JSON text
+    saved_in_block = False  # By its task, within a transaction, which may have undone it.
     trusted_until: float = float("inf")  # time.monotonic() after which the lease may have run out.
     asked_to_stop: bool = False
     timeout_seconds: float | None = None  # Of the present task.
@@ -479,7 +480,7 @@ class Job(models.Model):
 
     @property
     def spent(self) -> bool:
-        """Whether workers were lost too often while they ran this task: it is only to be failed."""
+        """Whether attempts at this task were lost too often: it is only to be failed."""
         return self.lost_attempts > 0 and self.lost_attempts >= conf.options().LOST_ATTEMPTS_MAX
 
     def _is_due(self) -> bool:

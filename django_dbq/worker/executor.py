@@ -21,6 +21,7 @@ from django.utils.module_loading import import_string
 from django_dbq import calls, conf, results, signals
 from django_dbq.engine.directives import Finish, GoTo, Snooze
 from django_dbq.engine.lifecycle import (
+    CutOff,
     Done,
     Failed,
     Finished,
@@ -53,6 +54,7 @@ from django_dbq.exceptions import (
 )
 from django_dbq.models import Job, Unreadable, decode_workspace, encode_result, encode_workspace
 from django_dbq.store import get_store
+from django_dbq.store.drivers import code_of
 from django_dbq.worker.connections import (
     depths,
     drop_open_transactions,
@@ -62,7 +64,7 @@ from django_dbq.worker.connections import (
 from django_dbq.worker.errors import leave_to_the_person, let_go, line_of, traceback_of
 from django_dbq.worker.functions import called, imported, run_to_its_end
 from django_dbq.worker.limits import run_coroutine, time_limit
-from django_dbq.worker.session import passes
+from django_dbq.worker.session import SERIALIZATION_FAILURE, is_contention, passes
 
 logger = logging.getLogger("django_dbq.worker")
 
@@ -120,6 +122,7 @@ class Executor:
         self.store = get_store(using)
         self.starts_clean = False
         self._locks_what_it_reads = connections[using].vendor == "sqlite"
+        self._locks_first = False  # Whether it was seen that transactions here are isolated that strictly.
 
     @property
     def _is_watched(self) -> bool:
@@ -152,6 +155,10 @@ class Executor:
         job._writer = self._save
         try:
             attempt = self._run_atomic(job, step, began) if atomic else self._run_plain(job, step, began)
+        except Exception as error:
+            # What no check has foreseen. Raised, it would end one worker after the other.
+            logger.exception("Attempt not settled: job=%s name=%s task=%s", job.id, job.name, job.next_task)
+            return _refused(job, error, began)
         finally:
             job._writer = None
         if step.via is not None and attempt.transition.finished and attempt.recorded is not False:
@@ -171,10 +178,15 @@ class Executor:
         """Fail a job whose workers died too often, with its failure hook."""
         if time.monotonic() > job.trusted_until and not self._still_held(job):
             return _dropped(job, 0.0)  # Another worker fails it.
-        error = WorkerLost(
-            f"{job.lost_attempts} workers were lost while they ran {job.next_task};"
+        fault = (
+            f"{job.lost_attempts} attempts at {job.next_task} were lost, with their workers or transactions;"
             ' DBQ["LOST_ATTEMPTS_MAX"] allows no more'
         )
+        if job.lost_attempts >= 2 * conf.options().LOST_ATTEMPTS_MAX:
+            # Its hooks had as many workers as its task, and did not give one back.
+            fault += ", nor are its hooks called any more"
+            return Attempt(job, decide(job, Lost(f"WorkerLost: {fault}")), 0.0, WorkerLost(fault))
+        error = WorkerLost(fault)
         transition = decide(job, Lost(line_of(error)))
         entry = conf.workflows().get(job.name) if job.call is None else None
         if job.call is not None:
@@ -242,13 +254,17 @@ class Executor:
 
         A failure rolls all of it back, the workspace too, and is recorded afterwards.
         """
-        ran, result = False, copy.deepcopy(job.result)
+        entered = ran = False
+        result = copy.deepcopy(job.result)
         attempt: Attempt | None = None
         try:
             with ExitStack() as watched, transaction.atomic(using=self.using):
                 if self._is_watched:
                     # Called first, before what the task leaves to be called: only the commit is watched.
                     transaction.on_commit(watched.close, using=self.using)
+                if self._locks_first:
+                    self._lock(job)
+                entered = True
                 outcome, error = self._call(job, step, atomic=True)
                 if error is not None:
                     raise error
@@ -272,18 +288,35 @@ class Executor:
             leave_to_the_person(error)
             job.workspace, job.result = decode_workspace(step.recorded), result
             job.recorded_workspace = step.recorded
-            if ran and isinstance(error, (DatabaseError, InterfaceError)) and passes(error):
+            of_the_moment = isinstance(error, (DatabaseError, InterfaceError)) and passes(error)
+            if of_the_moment and not entered:
+                return Attempt(job, decide(job, GivenBack()), time.monotonic() - began, error)
+            if of_the_moment and ran:
                 # The database, not the task, broke off. Should the commit have got through
                 # after all, the claim has moved on and this changes nothing: the history tells.
-                transition = decide(job, GivenBack())
                 unsure = attempt.transition if attempt is not None else None
-                return Attempt(job, transition, time.monotonic() - began, error, unsure=unsure)
+                if is_contention(error):  # Of which others get on.
+                    self._locks_first |= code_of(error) == SERIALIZATION_FAILURE
+                    seconds = time.monotonic() - began
+                    return Attempt(job, decide(job, GivenBack()), seconds, error, unsure=unsure)
+                return _cut_off(job, error, began, unsure)
             if attempt is not None and (states := self._committed(attempt)):
                 # What the task had left to be called on commit raised: nothing of it is undone.
                 logger.exception("On commit failed: job=%s name=%s task=%s", job.id, job.name, job.next_task)
                 attempt.note(states)
                 return attempt
             return self._settle(job, step, self._failed(error, step.task.retry), error, began)
+
+    def _lock(self, job: Job) -> None:
+        """Keep the row of a job from being changed by others, this worker's keeper too, until the commit.
+
+        At REPEATABLE READ and above what others change meanwhile, a renewed lease, cannot be recorded over.
+        """
+        rows = Job.objects.using(self.using).filter(pk=job.pk, claim=job.claim, claimed_by=self.worker)
+        with self.watching(connections[self.using]):
+            if not rows.select_for_update().values_list("pk", flat=True).first():
+                raise LeaseLost(f"job {job.id} is no longer this worker's")
+        self._renew_after_commit(job)
 
     def _check_references(self) -> None:
         """Raise now what the commit would raise: who is told of a success is told the truth."""
@@ -414,7 +447,7 @@ class Executor:
             if text is None and error is None:
                 text = step.left  # What the task left is kept, whatever a hook has made of it.
                 run.error = f"{run.error or ''}\nThe workspace as a hook left it cannot be written."
-            if text is not None and text != job.recorded_workspace:
+            if text is not None and (text != job.recorded_workspace or job.saved_in_block):
                 transition.workspace = text
             if text is not None and text != step.recorded:
                 changed = changes(decode_workspace(step.recorded), decode_workspace(text))
@@ -510,9 +543,13 @@ class Executor:
             held = self.store.save_progress(job, workspace=text, result=result, worker=self.worker)
         if not held:
             raise LeaseLost(f"job {job.id} is no longer this worker's; nothing was saved")
-        if connection.in_atomic_block and self._is_watched:
+        if not connection.in_atomic_block:
+            job.recorded_workspace = text
+            return
+        job.saved_in_block = True
+        if self._is_watched:
+            transaction.on_commit(partial(setattr, job, "recorded_workspace", text), using=self.using)
             self._renew_after_commit(job)
-        job.recorded_workspace = text
 
     def _renew_after_commit(self, job: Job) -> None:
         """Renew the lease of a job whose row its own transaction locks, should that outlast a part of it."""
@@ -549,6 +586,16 @@ def _refused(job: Job, error: Exception, began: float) -> Attempt:
         job.next_task, job.position, job.attempt, "failed", began, seconds, error=line_of(error)
     )
     return Attempt(job, transition, seconds, error)
+
+
+def _cut_off(job: Job, error: BaseException, began: float, unsure: Transition | None) -> Attempt:
+    """Return an attempt whose transaction ended before its commit, with the connection."""
+    transition = decide(job, CutOff(line_of(error)))
+    seconds = time.monotonic() - began
+    transition.run = Run(
+        job.next_task, job.position, job.attempt, transition.outcome, began, seconds, transition.error
+    )
+    return Attempt(job, transition, seconds, error, unsure=unsure)
 
 
 def _dropped(job: Job, seconds: float, error: BaseException | None = None) -> Attempt:

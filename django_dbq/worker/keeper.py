@@ -21,7 +21,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError
 
 from django_dbq import conf
-from django_dbq.engine.lifecycle import Run, Snoozed, State, Transition
+from django_dbq.engine.lifecycle import UNSUCCESSFUL, Run, Snoozed, State, Transition
 from django_dbq.models import Job, WorkerProcess, decode
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
@@ -105,6 +105,7 @@ class Keeper(threading.Thread):
         self._put_off_until = 0.0  # and when to look at them again.
         self._hungry = True  # A claim may find something.
         self._awaited: dict[str, float] = {}  # Jobs for whose end somebody waits, each until when.
+        self._awaited_lock = threading.Lock()
         self._chosen = None if settings.job_ids is None else deque(settings.job_ids)
         self._stopping = False
         self._leave_at = float("inf")  # When grace ends.
@@ -309,22 +310,28 @@ class Keeper(threading.Thread):
 
     def _count(self, attempt: Attempt) -> None:
         run = attempt.transition.run
-        if attempt.recorded and run is not None and run.outcome != "lost":
-            self._tasks_failed += run.outcome == "failed"
-            self._tasks_done += run.outcome != "failed"
+        if attempt.recorded and run is not None:
+            failed = run.outcome in UNSUCCESSFUL
+            self._tasks_failed += failed
+            self._tasks_done += not failed
 
     def awaited(self, job_ids: list[str]) -> None:
         """Hear that somebody waits for the end of these jobs; in the listener's thread."""
-        until = time.monotonic() + AWAITED_SECONDS
-        self._awaited = {**self._awaited, **dict.fromkeys(job_ids, until)}
+        now = time.monotonic()
+        with self._awaited_lock:
+            for job_id in job_ids:
+                self._awaited.pop(job_id, None)  # So that the dictionary has the soonest to expire first.
+                self._awaited[job_id] = now + AWAITED_SECONDS
+            while self._awaited[first := next(iter(self._awaited))] < now:
+                del self._awaited[first]
 
     def _tell_ended(self, finished: list[Attempt]) -> None:
         """Wake those who wait for the end of one of these jobs."""
-        now, awaited = time.monotonic(), self._awaited
         ended = [attempt.job.id for attempt in finished if attempt.recorded and attempt.transition.finished]
-        if told := [pk for pk in ended if pk.hex in awaited]:
+        with self._awaited_lock:
+            told = [pk for pk in ended if self._awaited.get(pk.hex, 0.0) > time.monotonic()]
+        if told:
             self._session.run(lambda: self.store.tell_ended(told))
-        self._awaited = {pk: until for pk, until in self._awaited.items() if until > now}
 
     def _let_go(self, job: Job) -> None:
         """Hold a job no more, unless it has come back under a later claim."""
@@ -408,12 +415,13 @@ class Keeper(threading.Thread):
     def _claim(self) -> None:
         if not self._hungry or time.monotonic() < self._claim_at:
             return
-        if any(job.lost_attempts for job in self._held.values()):
+        ended = {attempt.job.id for attempt in self._put_off}
+        busy = len(self._held) - len(ended)  # Waiting in the backlog, or running.
+        if any(job.lost_attempts for job in self._held.values() if job.id not in ended):
             return  # It may have killed its worker: nothing is to be lost beside it.
-        running = len(self._held) - len(self.backlog)
-        limit = self.pace.limit(len(self.backlog), len(self.slots) - running)
+        limit = self.pace.limit(len(self.backlog), len(self.slots) - (busy - len(self.backlog)))
         if self.settings.rate_limit_seconds:
-            limit = min(limit, 1 - len(self._held))
+            limit = min(limit, 1 - busy)
         if self.settings.max_jobs is not None:
             limit = min(limit, self.settings.max_jobs - self._jobs_begun)
         if self.settings.stop_at_failure:
@@ -476,10 +484,10 @@ class Keeper(threading.Thread):
             self.pace.slow()
             self._give_back(self.backlog.empty())
 
-    def _give_back(self, jobs: list[Job]) -> None:
+    def _give_back(self, jobs: list[Job], gives_way: bool = False) -> None:
         if not jobs:
             return
-        self._session.run(lambda: self.store.release(jobs, worker=self.worker))
+        self._session.run(lambda: self.store.release(jobs, worker=self.worker), gives_way)
         self._jobs_begun -= len(jobs)
         for job in jobs:
             del self._held[job.id]
@@ -495,7 +503,7 @@ class Keeper(threading.Thread):
         running = [job for job in self._held.values() if job not in waiting]
         for group in ([waiting] if waiting else []) + [[job] for job in running]:
             try:
-                self._give_back(group)
+                self._give_back(group, gives_way=group is not waiting)
             except (DatabaseError, InterfaceError) as error:
                 # Its own transaction holds the row; its lease runs out instead.
                 logger.warning("Not given back: jobs=%d %s", len(group), redact_text(str(error).strip()))
@@ -564,9 +572,12 @@ class Keeper(threading.Thread):
             if job.id in still:
                 job.trusted_until = sent + self._trust_seconds
                 job.asked_to_stop = still[job.id] or self._stopping
-        if len(still) < len(jobs):  # Lost, or locked by somebody: then it is due once they let it go.
-            self._extend_at = min(self._extend_at, time.monotonic() + LOCKED_SECONDS)
-        for job in self.backlog.discard({job.id for job in jobs} - still.keys()):
+        if len(still) == len(jobs):
+            return
+        # Lost, or locked by somebody: then it is due once they let it go.
+        self._extend_at = min(self._extend_at, time.monotonic() + LOCKED_SECONDS)
+        missing = {job.id for job in jobs} - still.keys()
+        for job in self.backlog.discard(missing - self._session.run(lambda: self.store.locked(missing))):
             del self._held[job.id]
             logger.warning("Lease lost: job=%s name=%s task=%s, not begun", job.id, job.name, job.next_task)
 

@@ -45,7 +45,11 @@ def _event(attempt: Attempt) -> tuple[int, str]:
     elif transition.state is State.FAILED:
         level, event = logging.ERROR, "Job failed"
     elif attempt.error is not None:
-        events = {"parked": "Parked", "given_back": "Database failed, given back"}
+        events = {
+            "parked": "Parked",
+            "given_back": "Database failed, given back",
+            "cut_off": "Database failed, attempt lost",
+        }
         level, event = logging.WARNING, events.get(transition.outcome, "Task failed")
     else:
         level, event = logging.INFO, "Job complete" if transition.finished else "Task done"

@@ -22,8 +22,9 @@ PAUSE_SECONDS = 0.05
 PAUSE_SECONDS_MAX = 10.0
 SIGNAL_SECONDS = 0.2  # A request to stop is seen within this time.
 READ_ONLY = "25006"  # The SQLSTATE of a standby that is not the new primary yet.
+SERIALIZATION_FAILURE = "40001"
 # What PostgreSQL, MariaDB and SQLite call errors that other transactions cause.
-CONTENTION = {"40001", "40P01", "55P03", "57014", 1205, 1213, "SQLITE_BUSY", "SQLITE_LOCKED"}
+CONTENTION = {SERIALIZATION_FAILURE, "40P01", "55P03", "57014", 1205, 1213, "SQLITE_BUSY", "SQLITE_LOCKED"}
 
 Answer = TypeVar("Answer")
 

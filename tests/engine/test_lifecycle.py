@@ -9,6 +9,7 @@ from django_dbq.engine.lifecycle import (
     DUE_STATES,
     FINISHED_STATES,
     HELD_STATES,
+    CutOff,
     Done,
     Failed,
     Finished,
@@ -100,6 +101,8 @@ TABLE = [
     ("READY", 1, Parked("what?", 60), ONCE, ("READY", "app.middle", 1, 0, 60, "what?")),
     ("NEW", 0, GivenBack(), ONCE, ("NEW", "app.first", 0, 0, None, None)),
     ("READY", 1, GivenBack(), ONCE, ("READY", "app.middle", 1, 0, None, None)),
+    ("NEW", 0, CutOff("gone"), ONCE, ("READY", "app.first", 0, 1, None, "gone")),
+    ("READY", 1, CutOff("gone"), ONCE, ("READY", "app.middle", 1, 1, None, "gone")),
 ]
 
 
@@ -137,6 +140,7 @@ def test_the_table_has_every_outcome():
         Lost("gone"),
         Parked("what?", 60),
         GivenBack(),
+        CutOff("gone"),
     ],
     ids=str,
 )
@@ -171,6 +175,11 @@ def test_the_next_task_starts_with_no_attempts_and_no_losses():
 def test_going_to_the_same_task_counts_as_a_new_task():
     transition = decide(at(1, attempt=5, lost_attempts=2), WentTo("app.middle"), PLAN, ONCE, 0.5)
     assert (transition.position, transition.attempt, transition.lost_attempts) == (1, 0, 0)
+
+
+def test_an_attempt_that_was_cut_off_is_a_lost_one():
+    transition = decide(at(1, attempt=3, lost_attempts=1), CutOff("gone"), PLAN, ONCE, 0.5)
+    assert (transition.attempt, transition.lost_attempts) == (3, 2)
 
 
 @pytest.mark.parametrize("outcome", [Parked("what?", 60), GivenBack()], ids=str)

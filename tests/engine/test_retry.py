@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_dbq.engine.lifecycle import (
+    CutOff,
     Done,
     Failed,
     Finished,
@@ -163,7 +164,7 @@ def test_without_a_step_the_priority_is_left_as_it_is(priority):
 
 @pytest.mark.parametrize(
     "outcome",
-    [Done(), Finished(), Snoozed(5), Lost("gone"), Parked("what?", 60), GivenBack()],
+    [Done(), Finished(), Snoozed(5), Lost("gone"), Parked("what?", 60), GivenBack(), CutOff("gone")],
     ids=lambda outcome: outcome.kind,
 )
 def test_what_is_no_failure_leaves_the_priority(outcome):

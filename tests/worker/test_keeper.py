@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from django_dbq import Job, conf, schedule
+from django_dbq.store.base import AWAITED_SECONDS
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Executor
 from django_dbq.worker.keeper import Keeper, Word
@@ -126,3 +127,16 @@ def test_the_time_limit_of_a_call_is_watched_from_its_claim_on(keeper):
     keeper._claim()
     keeper._take_in()
     assert keeper._timeouts
+
+
+@pytest.mark.django_db
+def test_who_waited_for_jobs_of_others_is_forgotten_after_a_while(monkeypatch):
+    keeper = Keeper(
+        WorkerSettings(using="default"), Executor("default", "host:1:abc"), Backlog(), [Slot()], lambda: None
+    )
+    now = time.monotonic()
+    for second in range(100):
+        monkeypatch.setattr(time, "monotonic", lambda second=second: now + second)
+        keeper.awaited([f"{second:032x}", "again and again"])
+    assert len(keeper._awaited) <= AWAITED_SECONDS + 2
+    assert "again and again" in keeper._awaited and f"{99:032x}" in keeper._awaited

@@ -7,13 +7,11 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import router
 
-from django_dbq.engine.lifecycle import HELD_STATES, UNBEGUN_STATES, State
+from django_dbq.engine.lifecycle import UNFINISHED_STATES, State
 from django_dbq.management.choice import add_choice, batches, chosen
 from django_dbq.management.command import JobsCommand
 from django_dbq.models import Job
 from django_dbq.store import get_store
-
-UNFINISHED_STATES = (*UNBEGUN_STATES, *HELD_STATES)
 
 
 class Command(JobsCommand):
