@@ -327,7 +327,7 @@ class Job(models.Model):
         """
         from django_dbq.store import get_store
 
-        using = self._state.db or router.db_for_write(Job, instance=self)
+        using = router.db_for_write(Job, instance=self)
         states = get_store(using).cancel([self.pk])
         self.state = states.get(self.pk, self.state)
         return bool(states)
@@ -339,7 +339,7 @@ class Job(models.Model):
         """
         from django_dbq.store import get_store
 
-        using = self._state.db or router.db_for_write(Job, instance=self)
+        using = router.db_for_write(Job, instance=self)
         retried = bool(get_store(using).retry([self.pk], from_start=from_start))
         if retried:
             self.refresh_from_db(using=using)
@@ -355,7 +355,7 @@ class Job(models.Model):
         """
         from django_dbq.worker.inline import execute
 
-        using = self._state.db or router.db_for_write(Job, instance=self)
+        using = router.db_for_write(Job, instance=self)
         try:
             return execute(self, using)
         finally:

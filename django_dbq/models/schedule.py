@@ -391,7 +391,7 @@ class Schedule(models.Model):
         self._write("failures", "next_try", "enabled", "error")
 
     def _write(self, *names: str) -> None:
-        super().save(update_fields=names)
+        super().save(using=self._state.db, update_fields=names)
         self._remember(names)
 
     # What became of it.
