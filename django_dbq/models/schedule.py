@@ -195,7 +195,7 @@ class Schedule(models.Model):
         first = _aware(self.next_run)
         yield first
         if self.kind != Kind.ONCE:
-            yield from self.rule().slots(first)
+            yield from _later(self.rule(), first)
 
     # Writing.
 
@@ -245,7 +245,7 @@ class Schedule(models.Model):
         if other_rule and not moved and (self.next_run is None or self.kind == Kind.CRON):
             self.next_run = _stored(self.rule().next(_aware(now) - INSTANT))
         elif woken and not moved and self.kind != Kind.ONCE and (not self.next_run or self.next_run < now):
-            self.next_run = _stored(self.rule().next(_aware(now)))  # What it slept through has gone.
+            self.next_run = _stored(next(_later(self.rule(), _aware(now)), None))  # The past has gone.
         if changed and self.enabled:
             self.failures, self.error, self.next_try = 0, None, None
         self._sign_again()
@@ -352,7 +352,7 @@ class Schedule(models.Model):
                 for slot, job in zip(slots, jobs, strict=True)
             )
         if due:
-            self.next_run = None if self.kind == Kind.ONCE else _stored(rule.next(due[-1]))
+            self.next_run = None if self.kind == Kind.ONCE else _stored(next(_later(rule, due[-1]), None))
         if self.repeats > 0:
             self.repeats -= len(jobs)
         self.enabled = self.next_run is not None and self.repeats != 0
@@ -441,6 +441,18 @@ class ScheduleRun(models.Model):
 def _aware(moment: datetime.datetime) -> datetime.datetime:
     """Return a time of a row as one with a zone, whatever USE_TZ says."""
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+
+
+def _later(rule: Rule, slot: datetime.datetime) -> Iterator[datetime.datetime]:
+    """Yield the slots that follow this one, but for those that rows cannot tell from one before.
+
+    Without USE_TZ rows hold the time of a clock, which an autumn night shows twice.
+    """
+    last = _stored(slot)
+    for later in rule.slots(slot):
+        if _stored(later) > last:
+            last = _stored(later)
+            yield later
 
 
 def _stored(moment: datetime.datetime | None) -> Any:

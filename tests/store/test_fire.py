@@ -104,6 +104,37 @@ def test_that_statement_uses_the_index(store):
     assert "dbq_schedule_due" in plan and "Index Cond: (next_run <=" in plan
 
 
+# Without USE_TZ: rows hold what the clock shows, which twice a year is not enough to know the time.
+
+
+def clock_shows(day, *times):
+    return [datetime.datetime.fromisoformat(f"{day} {time}") for time in times]
+
+
+without_zones = override_settings(USE_TZ=False, TIME_ZONE="Europe/Rome")
+
+
+@without_zones
+def test_an_hour_that_the_clock_shows_twice_is_fired_once_and_nobody_looks_for_more(store):
+    one, two, three, four = clock_shows("2026-10-25", "01:00", "02:00", "03:00", "04:00")
+    schedule = a_schedule(store, next_run=one)
+    passes = [store.fire(now) for now in (one, two, two, three)]
+    assert [(fired.jobs, fired.more) for fired in passes] == [(1, False), (1, False), (0, False), (1, False)]
+    assert slots(store, schedule) == [one, two, three] and again(store, schedule).next_run == four
+
+
+@without_zones
+@pytest.mark.parametrize(
+    "rule", [{"kind": "minutes", "minutes": 30}, {"kind": "cron", "cron": "*/30 * * * *"}]
+)
+def test_an_hour_that_the_clock_shows_twice_is_caught_up_once(store, rule):
+    expected = clock_shows("2026-10-25", "01:30", "02:00", "02:30", "03:00", "03:30")
+    schedule = a_schedule(store, next_run=expected[0], **rule)
+    assert [slot.replace(tzinfo=None) for slot in schedule.upcoming(5)] == expected
+    fired = store.fire(expected[-1])
+    assert (fired.jobs, fired.failed) == (5, []) and slots(store, schedule) == expected
+
+
 # What cannot be fired.
 
 
