@@ -2,6 +2,7 @@ import datetime
 import random
 from itertools import takewhile
 
+import freezegun
 import pytest
 from django.db import connection, connections, transaction
 from django.db.utils import IntegrityError, InterfaceError, OperationalError
@@ -102,6 +103,57 @@ def test_that_statement_uses_the_index(store):
         cursor.execute(f"EXPLAIN {ran[0]['sql']}")
         plan = "\n".join(row for (row,) in cursor.fetchall())
     assert "dbq_schedule_due" in plan and "Index Cond: (next_run <=" in plan
+
+
+# What takes long.
+
+
+CLOCK = []
+
+
+def take_a_second(job):
+    CLOCK[0].tick(1)
+
+
+@pytest.fixture
+def slow(settings):
+    """The name of a workflow whose jobs take a second each to create, by a clock that stands still."""
+    entry = {"tasks": ["tests.workflows.nothing"], "creation_hook": f"{__name__}.take_a_second"}
+    settings.JOBS = {**conf_jobs(), "slow_to_create": entry}
+    with freezegun.freeze_time(NOW) as clock:
+        CLOCK[:] = [clock]
+        yield "slow_to_create"
+
+
+def test_a_pass_ends_after_its_time_and_the_next_goes_on_at_the_slot_where_it_ended(store, slow):
+    schedule = a_schedule(store, path=slow)
+    now = NOW + 9 * HOUR
+    passes = []
+    while (fired := store.fire(now, seconds=4)).more:
+        passes.append((fired.jobs, again(store, schedule).next_run))
+    assert passes == [(4, NOW + 4 * HOUR), (4, NOW + 8 * HOUR)] and fired.jobs == 2
+    assert slots(store, schedule) == [NOW + n * HOUR for n in range(10)]
+
+
+def test_a_pass_with_no_time_at_all_fires_one_slot(store, slow):
+    schedule, other = (a_schedule(store, path=slow, next_run=NOW + seconds(n)) for n in range(2))
+    fired = store.fire(NOW + HOUR, seconds=0)
+    assert (fired.jobs, fired.more) == (1, True)
+    assert (slots(store, schedule), slots(store, other)) == ([NOW], [])
+
+
+def test_one_that_has_much_to_catch_up_leaves_the_others_their_time(store, slow):
+    a_schedule(store, path=slow, next_run=NOW - 99 * HOUR)
+    others = [a_schedule(store) for _ in range(3)]
+    assert store.fire(NOW, seconds=8).more
+    assert [slots(store, other) for other in others] == [[NOW]] * 3
+
+
+def test_a_slot_passed_over_is_not_taken_up_again_for_want_of_time(store, slow):
+    schedule = a_schedule(store, path=slow, no_overlap=True)
+    fired = store.fire(NOW + 2 * HOUR, seconds=0)
+    assert (fired.jobs, fired.more) == (1, False)
+    assert again(store, schedule).next_run == NOW + 3 * HOUR
 
 
 # Without USE_TZ: rows hold what the clock shows, which twice a year is not enough to know the time.
