@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from django.db import connections, router
+from django.db import Error, connections, router
 from django.utils import timezone
 
 from django_dbq import calls
@@ -276,7 +276,10 @@ def wait_for(
                 # It takes longer than a connection takes to make.
                 sleep = stack.enter_context(get_store(using).listening(job_ids))
                 job_ids = ()
-            sleep(min(pause, left))
+            try:
+                sleep(min(pause, left))
+            except Error:
+                sleep = time.sleep  # What listened has lost its connection: asking goes on.
             most = LAST_PAUSE_SECONDS if sleep is time.sleep else LISTENING_PAUSE_SECONDS
             pause = min(most, pause * 1.5)
             found = look()
