@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from django.db import connections, router
+from django.db import Error, connections, router
 from django.utils import timezone
 
 from django_dbq import calls
@@ -44,7 +44,8 @@ class Task:
     stopped: datetime.datetime
     success: bool
     attempt_count: int
-    _using: str | None = field(default=None, repr=False, compare=False)
+    _using: str | None = field(default=None, repr=False, compare=False)  # Where it was read.
+    _written: str | None = field(default=None, repr=False, compare=False)  # Where its job is written.
 
     def __str__(self) -> str:
         return self.name
@@ -65,7 +66,7 @@ class Task:
 
     def group_delete(self, tasks: bool = False) -> int:
         """Take the label off its group's ended jobs, or delete these too; return how many."""
-        return 0 if self.group is None else delete_group(self.group, tasks=tasks)
+        return 0 if self.group is None else delete_group(self.group, tasks=tasks, using=self._written)
 
     # As the model of django-q has them.
 
@@ -137,6 +138,7 @@ def _task(job: Job, error: str | None) -> Task:
         success=error is None,
         attempt_count=job.attempt,
         _using=job._state.db,
+        _written=router.db_for_write(Job, instance=job),
     )
 
 
@@ -229,11 +231,11 @@ def count_group(label: str, *, failures: bool = False) -> int:
     return Job.objects.filter(label=label, state__in=states).count()  # type: ignore[no-any-return]
 
 
-def delete_group(label: str, *, tasks: bool = False) -> int:
+def delete_group(label: str, *, tasks: bool = False, using: str | None = None) -> int:
     """Take this label off the ended jobs that have it, or delete them; return how many."""
     from django_dbq.store import get_store
 
-    return get_store(router.db_for_write(Job)).forget_label(label, delete=tasks)
+    return get_store(using or router.db_for_write(Job)).forget_label(label, delete=tasks)
 
 
 def gather(group_id: int, using: str) -> list[Any]:
@@ -274,7 +276,10 @@ def wait_for(
                 # It takes longer than a connection takes to make.
                 sleep = stack.enter_context(get_store(using).listening(job_ids))
                 job_ids = ()
-            sleep(min(pause, left))
+            try:
+                sleep(min(pause, left))
+            except Error:
+                sleep = time.sleep  # What listened has lost its connection: asking goes on.
             most = LAST_PAUSE_SECONDS if sleep is time.sleep else LISTENING_PAUSE_SECONDS
             pause = min(most, pause * 1.5)
             found = look()

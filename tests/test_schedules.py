@@ -502,6 +502,16 @@ def test_slots_are_those_of_the_rule_where_a_project_uses_no_time_zones():
     assert again(schedule).next_run == datetime.datetime(2026, 3, 31, 6)
 
 
+@pytest.mark.django_db(databases=["default", "jobs"])
+def test_a_schedule_moves_on_in_the_database_that_it_stands_in_whatever_the_router_names(settings):
+    settings.DATABASE_ROUTERS = ["tests.routers.ReplicaRouter"]
+    Schedule(path="nothing", kind="hourly", next_run=NOON).save(using="jobs")
+    fired = get_store("jobs").fire(NOON)
+    assert (fired.jobs, fired.failed) == (1, [])
+    assert Schedule.objects.using("jobs").get().next_run == NOON + HOUR
+    assert Job.objects.using("jobs").count() == 1
+
+
 # Runs of jobs that are deleted.
 
 

@@ -23,6 +23,7 @@ JOBS = {
     "stop_half_way_atomic": {"tasks": ["tests.workflows.stop_half_way"], "atomic": True},
     "boom": ["tests.workflows.boom"],
     "slow": {"tasks": ["tests.workflows.slow", "tests.workflows.count"]},
+    "slow_to_create": {"tasks": ["tests.workflows.nothing"], "creation_hook": "tests.workflows.take_time"},
     "other_queue": {"tasks": ["tests.workflows.nothing"], "queue_name": "other", "priority": 3},
     "writes": {"tasks": ["tests.workflows.write_row"]},
     "atomic_writes": {"tasks": ["tests.workflows.write_row"], "atomic": True},
@@ -139,6 +140,11 @@ def hold(job):
     deadline = time.monotonic() + 30
     while not (folder / "go-on").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def take_time(job):
+    """A creation hook that asks somebody far away, say."""
+    time.sleep(0.1)
 
 
 def witness(job):

@@ -66,7 +66,8 @@ def schedule(
     if group is None:
         job.save()
         return job
-    using = (group._state.db if isinstance(group, Group) else None) or router.db_for_write(Job)
+    hints = {"instance": group} if isinstance(group, Group) else {}
+    using = router.db_for_write(Job, **hints)
     with get_store(using).write():
         job.group = Group.latest_group_by_reference(group, using) if isinstance(group, str) else group
         job.save(using=using)

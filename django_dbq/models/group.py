@@ -125,7 +125,7 @@ class Group(models.Model):
 
     def _keep_the_rules(self, using: str | None) -> None:
         """Make a changed `final` final as `on_completion` does; refuse a changed reference."""
-        using = using or self._state.db or router.db_for_write(Group, instance=self)
+        using = using or router.db_for_write(Group, instance=self)
         row = Group.objects.using(using).filter(pk=self.pk).values_list("reference", "final").first()
         if row is None:
             return
@@ -175,7 +175,7 @@ class Group(models.Model):
         """
         from django_dbq.store import get_store
 
-        using = self._state.db or router.db_for_write(Group, instance=self)
+        using = router.db_for_write(Group, instance=self)
         with get_store(using).write():
             final_id = self._locked(using).final_id
             final = Job.objects.using(using).filter(pk=final_id).exclude(pk=job.pk).first()

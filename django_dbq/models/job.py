@@ -328,7 +328,7 @@ class Job(models.Model):
         """
         from django_dbq.store import get_store
 
-        using = self._state.db or router.db_for_write(Job, instance=self)
+        using = router.db_for_write(Job, instance=self)
         states = get_store(using).cancel([self.pk])
         self.state = states.get(self.pk, self.state)
         return bool(states)
@@ -340,7 +340,7 @@ class Job(models.Model):
         """
         from django_dbq.store import get_store
 
-        using = self._state.db or router.db_for_write(Job, instance=self)
+        using = router.db_for_write(Job, instance=self)
         retried = bool(get_store(using).retry([self.pk], from_start=from_start))
         if retried:
             self.refresh_from_db(using=using)
@@ -356,7 +356,7 @@ class Job(models.Model):
         """
         from django_dbq.worker.inline import execute
 
-        using = self._state.db or router.db_for_write(Job, instance=self)
+        using = router.db_for_write(Job, instance=self)
         try:
             return execute(self, using)
         finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import Any, ClassVar, NoReturn
@@ -195,7 +197,7 @@ class Schedule(models.Model):
         first = _aware(self.next_run)
         yield first
         if self.kind != Kind.ONCE:
-            yield from self.rule().slots(first)
+            yield from _later(self.rule(), first)
 
     # Writing.
 
@@ -245,7 +247,7 @@ class Schedule(models.Model):
         if other_rule and not moved and (self.next_run is None or self.kind == Kind.CRON):
             self.next_run = _stored(self.rule().next(_aware(now) - INSTANT))
         elif woken and not moved and self.kind != Kind.ONCE and (not self.next_run or self.next_run < now):
-            self.next_run = _stored(self.rule().next(_aware(now)))  # What it slept through has gone.
+            self.next_run = _stored(next(_later(self.rule(), _aware(now)), None))  # The past has gone.
         if changed and self.enabled:
             self.failures, self.error, self.next_try = 0, None, None
         self._sign_again()
@@ -331,11 +333,13 @@ class Schedule(models.Model):
         )
         return Job(**{**label, **columns, **queue})
 
-    def fire(self, now: datetime.datetime) -> int:
+    def fire(self, now: datetime.datetime, seconds: float = math.inf) -> int:
         """Create the jobs of the slots that have come, and move on; return how many jobs.
 
-        Call it with the row locked, in a transaction. What it raises leaves nothing behind.
+        After so many seconds the rest is left to the next call. Call it with the row locked, in
+        a transaction. What it raises leaves nothing behind.
         """
+        until = time.monotonic() + seconds
         using, rule = self._state.db, self.rule()
         due = self._due(rule, _aware(now))
         # Set back by hand, it may come to slots that were fired.
@@ -344,25 +348,27 @@ class Schedule(models.Model):
         slots = [slot for slot in due if _stored(slot) not in fired]
         if self.no_overlap and slots:
             slots = slots[:1] if self._last_has_ended() else []
-        jobs = [self.job(slot) for slot in slots]
-        if jobs:
-            Job.objects.using(using).bulk_create(jobs)
-            runs.bulk_create(
-                ScheduleRun(schedule=self, slot=_stored(slot), job=job)
-                for slot, job in zip(slots, jobs, strict=True)
-            )
+        made: list[ScheduleRun] = []
+        for slot in slots:
+            if made and time.monotonic() >= until:
+                due = [each for each in due if each < slot]
+                break
+            job = self.job(slot)
+            Job.objects.using(using).bulk_create([job])  # Its creation hook may take any time.
+            made.append(ScheduleRun(schedule=self, slot=_stored(slot), job=job))
+        runs.bulk_create(made)
         if due:
-            self.next_run = None if self.kind == Kind.ONCE else _stored(rule.next(due[-1]))
+            self.next_run = None if self.kind == Kind.ONCE else _stored(next(_later(rule, due[-1]), None))
         if self.repeats > 0:
-            self.repeats -= len(jobs)
+            self.repeats -= len(made)
         self.enabled = self.next_run is not None and self.repeats != 0
         self.failures, self.error, self.next_try = 0, None, None
-        if jobs and self.kind == Kind.ONCE and self.repeats < 0 and self.declared is None:
+        if made and self.kind == Kind.ONCE and self.repeats < 0 and self.declared is None:
             self.delete(using=using)  # Its name is free again.
-            return len(jobs)
+            return len(made)
         self._sign_again()  # So that it outlives the key it was first signed with.
         self._write("next_run", "repeats", "enabled", "failures", "error", "next_try", "signature")
-        return len(jobs)
+        return len(made)
 
     def _due(self, rule: Rule, now: datetime.datetime) -> list[datetime.datetime]:
         """Return the slots that have come and are to be fired, a bounded number."""
@@ -391,7 +397,7 @@ class Schedule(models.Model):
         self._write("failures", "next_try", "enabled", "error")
 
     def _write(self, *names: str) -> None:
-        super().save(update_fields=names)
+        super().save(using=self._state.db, update_fields=names)
         self._remember(names)
 
     # What became of it.
@@ -441,6 +447,18 @@ class ScheduleRun(models.Model):
 def _aware(moment: datetime.datetime) -> datetime.datetime:
     """Return a time of a row as one with a zone, whatever USE_TZ says."""
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+
+
+def _later(rule: Rule, slot: datetime.datetime) -> Iterator[datetime.datetime]:
+    """Yield the slots that follow this one, but for those that rows cannot tell from one before.
+
+    Without USE_TZ rows hold the time of a clock, which an autumn night shows twice.
+    """
+    last = _stored(slot)
+    for later in rule.slots(slot):
+        if _stored(later) > last:
+            last = _stored(later)
+            yield later
 
 
 def _stored(moment: datetime.datetime | None) -> Any:

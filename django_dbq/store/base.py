@@ -242,7 +242,10 @@ class Store(Pruning, Groups, Schedules):
 
     @contextmanager
     def listening(self, job_ids: Collection[Any]) -> Iterator[Callable[[float], None]]:
-        """Yield what pauses for so many seconds, or until one of these jobs may have ended."""
+        """Yield what pauses for so many seconds, or until one of these jobs may have ended.
+
+        It raises what Django raises once it has lost its connection.
+        """
         yield time.sleep
 
     def tell_ended(self, job_ids: Collection[Any]) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import selectors
+from collections.abc import Sequence
+from typing import Any
+
 # The states of a connection, as libpq numbers them.
 IDLE, IN_ERROR, GONE = 0, 3, 4
 # What PostgreSQL and MariaDB call a table or column that is not there. To SQLite it is one of many errors.
@@ -26,3 +30,11 @@ def code_of(error: BaseException) -> str | int | None:
     if known is None and cause is not None and cause.args and isinstance(cause.args[0], int):
         known = cause.args[0]  # MariaDB's.
     return known
+
+
+def readable(files: Sequence[Any], seconds: float | None = None) -> list[Any]:
+    """Return those of these files that have something to read, waiting for the first for so many seconds."""
+    with selectors.DefaultSelector() as selector:  # select.select() takes no descriptor above 1,023.
+        for file in files:
+            selector.register(file, selectors.EVENT_READ)
+        return [key.fileobj for key, _ in selector.select(seconds)]

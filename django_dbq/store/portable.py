@@ -242,8 +242,8 @@ class PortableStore(base.Store):
         with self.write():
             now = now or self.clock()
             for job in self._locked(expired.order_by("id"))[: base.RESCUE_BATCH]:
-                assert job.claimed_by
-                why = f"WorkerLost: the lease of {job.claimed_by} ran out"
+                holder = job.claimed_by or "an unknown worker"  # Somebody's SQL may have left none.
+                why = f"WorkerLost: the lease of {holder} ran out"
                 TaskRun.objects.using(self.using).get_or_create(
                     job=job,
                     claim=job.claim,
@@ -251,7 +251,7 @@ class PortableStore(base.Store):
                         "task": job.next_task,
                         "position": job.position,
                         "attempt": job.attempt,
-                        "worker": job.claimed_by,
+                        "worker": holder,
                         "started": job.modified,
                         "finished": now,
                         "outcome": "lost",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import select
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES
 from django_dbq.models import Job, uuid7
 from django_dbq.store import base, insertion
 from django_dbq.store.base import AWAITED_SECONDS
+from django_dbq.store.drivers import readable
 
 CHANNEL = "django_dbq"
 ENDED_CHANNEL = "django_dbq_ended"
@@ -131,8 +131,9 @@ class PostgresStore(base.Store):
                 asked_at = time.monotonic()
                 names = [f"{AWAITED}{job_id}" for job_id in wanted]
                 self._run("announce", {"channel": CHANNEL, "names": names})
-            while wanted.isdisjoint(received(raw)) and (left := until - time.monotonic()) > 0:
-                select.select([raw], [], [], left)
+            with connection.wrap_database_errors:  # Read below Django.
+                while wanted.isdisjoint(received(raw)) and (left := until - time.monotonic()) > 0:
+                    readable([raw], left)
 
         try:
             yield pause

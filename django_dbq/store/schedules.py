@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,20 +42,31 @@ class Fired:
 class Schedules(Part):
     """Fires what is due, and follows the schedules that JOBS declares."""
 
-    def fire(self, now: datetime.datetime | None = None, fired: Fired | None = None) -> Fired:
+    def fire(
+        self,
+        now: datetime.datetime | None = None,
+        fired: Fired | None = None,
+        seconds: float = math.inf,
+    ) -> Fired:
         """Create the jobs of schedules that are due, a bounded number, each in a transaction of its own.
 
         One that cannot be fired keeps no other from it: its error is noted, and it is tried again later.
         `fired` takes what has been done, and has it where an error of the database ends this early.
+        After so many seconds, of which each has its share, what is left is for the next call.
         """
         fired = Fired() if fired is None else fired
+        until = time.monotonic() + seconds
         clock: Any = now or (Now() if connections[self.using].vendor == "postgresql" else self.clock())
         not_later = models.Q(next_try__isnull=True) | models.Q(next_try__lte=clock)
         due = Schedule.objects.using(self.using).filter(not_later, enabled=True, next_run__lte=clock)
         found = list(due.order_by("next_run", "id").values_list("pk", flat=True)[:FIRE_BATCH])
         moment = (now or self.clock()) if found else None
         moved = 0
-        for pk in found:
+        for place, pk in enumerate(found):
+            left = until - time.monotonic()
+            if place and left <= 0:
+                fired.more = True
+                break
             assert moment is not None
             schedule, made = None, None
             try:
@@ -61,7 +74,7 @@ class Schedules(Part):
                     # Looked at again under the lock: who had it before may have fired it.
                     schedule = self._locked_schedules(due.filter(pk=pk)).first()
                     if schedule is not None:
-                        made = schedule.fire(moment)
+                        made = schedule.fire(moment, left / (len(found) - place))
             except (Exception, SystemExit) as error:  # A creation hook may even exit.
                 # On SQLite a commit may find the database locked by somebody who reads.
                 at_commit = made is not None and isinstance(error, OperationalError)

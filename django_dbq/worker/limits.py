@@ -51,7 +51,10 @@ def time_limit(task: Task) -> Iterator[None]:
     try:
         yield
     finally:
-        # A task may run another within itself: its own limit goes on.
-        left = max(0.001, outer - (time.monotonic() - began)) if outer else 0.0
-        signal.signal(signal.SIGALRM, previous)
-        signal.setitimer(signal.ITIMER_REAL, left)
+        try:
+            # Before the handler goes: an alarm that finds the default one ends the process.
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:  # One that came at the last moment raises here.
+            signal.signal(signal.SIGALRM, previous)
+            if outer:  # A task may run another within itself: its own limit goes on.
+                signal.setitimer(signal.ITIMER_REAL, max(0.001, outer - (time.monotonic() - began)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import select
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -15,6 +14,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django_dbq import conf
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
+from django_dbq.store.drivers import readable
 from django_dbq.store.postgres import AWAITED, CHANNEL, received
 
 logger = logging.getLogger("django_dbq.worker")
@@ -70,7 +70,7 @@ class Listener(threading.Thread):
                         "Listening interrupted, polling goes on: %s", redact_text(str(error).strip())
                     )
                 pause = min(RECONNECT_SECONDS_MAX, 0.1 * 2.0 ** min(failures, 20)) * random.random()
-                if select.select([self._stopped], [], [], pause)[0]:
+                if readable([self._stopped], pause):
                     return
             finally:
                 connections[self.using].close()
@@ -84,10 +84,9 @@ class Listener(threading.Thread):
 
     def _listen(self, raw: Any) -> None:
         while True:
-            ready = select.select([raw, self._stopped], [], [])[0]
-            if self._stopped in ready:
-                return
             with connections[self.using].wrap_database_errors:  # Read below Django.
+                if self._stopped in readable([raw, self._stopped]):
+                    return
                 names = received(raw)
             if self.queue_names.intersection(names):
                 self.wake()

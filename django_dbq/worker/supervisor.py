@@ -21,6 +21,7 @@ logger = logging.getLogger("django_dbq.worker")
 
 RESTART_PAUSE_SECONDS = 0.5
 RESTART_PAUSE_SECONDS_MAX = 30.0
+FORK_PAUSE_SECONDS = 5.0  # After a child that the system had no room for.
 FALLS_MAX = 10  # In a row, of workers that did not live for a minute, nor come to claim a job.
 HEALTHY_SECONDS = 60.0
 KILL_MARGIN_SECONDS = 5.0  # After --grace, for a child that cannot even give its jobs back.
@@ -84,14 +85,19 @@ class Supervisor:
             self._start()
 
     def _start(self) -> None:
-        token, fallen = new_token(), self._fallen
-        self._fallen = []
-        parent, claimed = os.getpid(), mmap.mmap(-1, 1)
+        token, parent = new_token(), os.getpid()
         # Until the child has handlers of its own, a signal waits.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
+        try:
+            claimed = mmap.mmap(-1, 1)
+            pid = os.fork()
+        except OSError as error:  # Too many processes, or too little memory, for the moment.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            logger.error("Worker not started: %s", error)
+            return self._start_at.append(time.monotonic() + FORK_PAUSE_SECONDS)
         if pid == 0:
-            self._become_worker(parent, token, fallen, claimed)
+            self._become_worker(parent, token, self._fallen, claimed)
+        self._fallen = []
         self._children[pid] = _Child(worker_name(pid, token), claimed)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         logger.info("Worker started: pid=%d", pid)

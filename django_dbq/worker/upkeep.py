@@ -23,6 +23,7 @@ from django_dbq.worker.settings import WorkerSettings
 logger = logging.getLogger("django_dbq.worker")
 
 NAMED_MAX = 10  # Jobs that one line names.
+FIRE_LEASES = 0.1  # For so much of a lease one round fires schedules.
 TRIM_SECONDS = 60.0
 WAKE_SECONDS = 0.02  # For more of a group's jobs to end meanwhile.
 
@@ -132,7 +133,8 @@ class Upkeep:
     def _fire(self) -> Fired:
         fired = Fired()
         try:
-            return self.store.fire(fired=fired)
+            # Creation hooks run in it: meanwhile no lease is renewed, and nothing recorded.
+            return self.store.fire(fired=fired, seconds=FIRE_LEASES * conf.options().LEASE_SECONDS)
         finally:  # Noted once, they are to be heard of, whatever became of the rest.
             for schedule in fired.failed:
                 error = redact_text(schedule.error or "")

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from django_dbq import CallError, Job
+from django_dbq import CallError, Job, results
 from django_dbq.compat.django_q import (
     AsyncTask,
     Chain,
@@ -118,6 +118,16 @@ def test_a_task_knows_its_group(group):
     alone.run()
     run_jobs()
     assert (alone.fetch().group_count(), alone.fetch().group_delete()) == (0, 0)
+
+
+@pytest.mark.django_db(databases=["default", "jobs"])
+def test_a_task_takes_its_group_apart_in_the_database_that_its_job_is_in():
+    for using in ("default", "jobs"):
+        Job.objects.using(using).create(name="nothing", label="g")
+        run_jobs(database=using)
+    task = results.of(Job.objects.using("jobs").get())
+    assert (task.group_count(), task.group_delete(tasks=True)) == (1, 1)
+    assert (Job.objects.using("default").count(), Job.objects.using("jobs").count()) == (1, 0)
 
 
 # Lists of calls.

@@ -99,6 +99,24 @@ def clock(store):
 
 
 @contextmanager
+def blank_table():
+    """Empty the job table of the default database, before and after, and keep autovacuum from it meanwhile.
+
+    That sees pages without rows while a mass insert has not committed, and leaves the planner in the belief
+    that the table is empty.
+    """
+    with connections["default"].cursor() as cursor:
+        cursor.execute("TRUNCATE django_dbq_job, django_dbq_taskrun")
+        cursor.execute("ALTER TABLE django_dbq_job SET (autovacuum_enabled = off)")
+    try:
+        yield
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("TRUNCATE django_dbq_job, django_dbq_taskrun")
+            cursor.execute("ALTER TABLE django_dbq_job RESET (autovacuum_enabled)")
+
+
+@contextmanager
 def locked(store, *jobs):
     """Hold the rows of these jobs locked on a connection of another thread."""
     held, leave, errors = threading.Event(), threading.Event(), []

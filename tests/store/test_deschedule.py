@@ -10,6 +10,7 @@ from tests.isolation.sessions import Session, orders, play
 from tests.store.helpers import (
     ALIASES,
     LEASE,
+    blank_table,
     claim,
     claimed,
     clock,
@@ -150,11 +151,11 @@ def execute(sql, values=None):
 
 @pytest.fixture
 def big_table():
-    execute(FILL, {"state": "READY", "count": WAITING})
-    execute(FILL, {"state": "COMPLETE", "count": FINISHED})
-    make_jobs(get_store("default"), OF_ONE, identity=ONE)
-    yield
-    execute("TRUNCATE django_dbq_job, django_dbq_taskrun")
+    with blank_table():
+        execute(FILL, {"state": "READY", "count": WAITING})
+        execute(FILL, {"state": "COMPLETE", "count": FINISHED})
+        make_jobs(get_store("default"), OF_ONE, identity=ONE)
+        yield
 
 
 def assert_plan():

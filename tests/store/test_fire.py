@@ -2,6 +2,7 @@ import datetime
 import random
 from itertools import takewhile
 
+import freezegun
 import pytest
 from django.db import connection, connections, transaction
 from django.db.utils import IntegrityError, InterfaceError, OperationalError
@@ -102,6 +103,88 @@ def test_that_statement_uses_the_index(store):
         cursor.execute(f"EXPLAIN {ran[0]['sql']}")
         plan = "\n".join(row for (row,) in cursor.fetchall())
     assert "dbq_schedule_due" in plan and "Index Cond: (next_run <=" in plan
+
+
+# What takes long.
+
+
+CLOCK = []
+
+
+def take_a_second(job):
+    CLOCK[0].tick(1)
+
+
+@pytest.fixture
+def slow(settings):
+    """The name of a workflow whose jobs take a second each to create, by a clock that stands still."""
+    entry = {"tasks": ["tests.workflows.nothing"], "creation_hook": f"{__name__}.take_a_second"}
+    settings.JOBS = {**conf_jobs(), "slow_to_create": entry}
+    with freezegun.freeze_time(NOW) as clock:
+        CLOCK[:] = [clock]
+        yield "slow_to_create"
+
+
+def test_a_pass_ends_after_its_time_and_the_next_goes_on_at_the_slot_where_it_ended(store, slow):
+    schedule = a_schedule(store, path=slow)
+    now = NOW + 9 * HOUR
+    passes = []
+    while (fired := store.fire(now, seconds=4)).more:
+        passes.append((fired.jobs, again(store, schedule).next_run))
+    assert passes == [(4, NOW + 4 * HOUR), (4, NOW + 8 * HOUR)] and fired.jobs == 2
+    assert slots(store, schedule) == [NOW + n * HOUR for n in range(10)]
+
+
+def test_a_pass_with_no_time_at_all_fires_one_slot(store, slow):
+    schedule, other = (a_schedule(store, path=slow, next_run=NOW + seconds(n)) for n in range(2))
+    fired = store.fire(NOW + HOUR, seconds=0)
+    assert (fired.jobs, fired.more) == (1, True)
+    assert (slots(store, schedule), slots(store, other)) == ([NOW], [])
+
+
+def test_one_that_has_much_to_catch_up_leaves_the_others_their_time(store, slow):
+    a_schedule(store, path=slow, next_run=NOW - 99 * HOUR)
+    others = [a_schedule(store) for _ in range(3)]
+    assert store.fire(NOW, seconds=8).more
+    assert [slots(store, other) for other in others] == [[NOW]] * 3
+
+
+def test_a_slot_passed_over_is_not_taken_up_again_for_want_of_time(store, slow):
+    schedule = a_schedule(store, path=slow, no_overlap=True)
+    fired = store.fire(NOW + 2 * HOUR, seconds=0)
+    assert (fired.jobs, fired.more) == (1, False)
+    assert again(store, schedule).next_run == NOW + 3 * HOUR
+
+
+# Without USE_TZ: rows hold what the clock shows, which twice a year is not enough to know the time.
+
+
+def clock_shows(day, *times):
+    return [datetime.datetime.fromisoformat(f"{day} {time}") for time in times]
+
+
+without_zones = override_settings(USE_TZ=False, TIME_ZONE="Europe/Rome")
+
+
+@without_zones
+def test_an_hour_that_the_clock_shows_twice_is_fired_once_and_nobody_looks_for_more(store):
+    one, two, three, four = clock_shows("2026-10-25", "01:00", "02:00", "03:00", "04:00")
+    schedule = a_schedule(store, next_run=one)
+    passes = [store.fire(now) for now in (one, two, two, three)]
+    assert [(fired.jobs, fired.more) for fired in passes] == [(1, False), (1, False), (0, False), (1, False)]
+    assert slots(store, schedule) == [one, two, three] and again(store, schedule).next_run == four
+
+
+@without_zones
+@pytest.mark.parametrize(
+    "rule", [{"kind": "minutes", "minutes": 30}, {"kind": "cron", "cron": "*/30 * * * *"}]
+)
+def test_an_hour_that_the_clock_shows_twice_is_caught_up_once(store, rule):
+    expected = clock_shows("2026-10-25", "01:30", "02:00", "02:30", "03:00", "03:30")
+    schedule = a_schedule(store, next_run=expected[0], **rule)
+    assert [slot.replace(tzinfo=None) for slot in schedule.upcoming(5)] == expected
+    fired = store.fire(expected[-1])
+    assert (fired.jobs, fired.failed) == (5, []) and slots(store, schedule) == expected
 
 
 # What cannot be fired.

@@ -7,6 +7,7 @@ from django.db import connection, transaction
 
 from django_dbq.store import get_store
 from django_dbq.store.postgres import statement
+from tests.store.helpers import blank_table
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
@@ -35,18 +36,18 @@ def execute(sql, values=None):
 @pytest.fixture
 def big_table():
     """A table with a long past, a long future and a little to do, as upkeep would leave it."""
-    first = 0
-    for count, state, staged, worker in (
-        (FINISHED, "COMPLETE", True, None),
-        (FUTURE, "READY", False, None),
-        (DUE, "READY", True, None),
-        (LOST, "PROCESSING", True, "gone"),
-    ):
-        values = {"first": first, "count": count, "state": state, "staged": staged, "worker": worker}
-        execute(FILL, values)
-        first += count
-    yield
-    execute("TRUNCATE django_dbq_job, django_dbq_taskrun")
+    with blank_table():
+        first = 0
+        for count, state, staged, worker in (
+            (FINISHED, "COMPLETE", True, None),
+            (FUTURE, "READY", False, None),
+            (DUE, "READY", True, None),
+            (LOST, "PROCESSING", True, "gone"),
+        ):
+            values = {"first": first, "count": count, "state": state, "staged": staged, "worker": worker}
+            execute(FILL, values)
+            first += count
+        yield
 
 
 def explain(verb, values):

@@ -81,6 +81,20 @@ def test_a_job_shown_as_stopping_is_rescued_too(store):
     assert rescue(store) == (1, [])
 
 
+@pytest.mark.parametrize("lost_attempts_max, state", [(3, "READY"), (1, "PROCESSING")])
+def test_a_lease_that_somebodys_sql_has_made_nobodys_is_rescued_like_any_other(
+    store, lost_attempts_max, state
+):
+    job, other = lost(store), lost(store)
+    Job.objects.using(store.using).filter(pk=job.pk).update(claimed_by=None)
+    ready, spent = rescue(store, lost_attempts_max=lost_attempts_max)
+    assert ready + len(spent) == 2
+    assert (reread(store, job).state, reread(store, other).state) == (state, state)
+    (run,) = runs(store, job)
+    assert (run.worker, run.outcome) == ("an unknown worker", "lost")
+    assert reread(store, job).error == run.error == "WorkerLost: the lease of an unknown worker ran out"
+
+
 def test_a_lease_that_lasts_is_left_alone(store):
     job = claimed(store)
     before = columns(store, job)

@@ -258,3 +258,41 @@ def test_a_limit_within_a_limit_leaves_the_outer_one_running():
         with time_limit(inner):
             ended(0.05)
         ended(10)
+
+
+@pytest.fixture
+def right_after(monkeypatch):
+    """Let something happen right after each call of a function of the module signal."""
+
+    def happens(name, what):
+        def call(*args):
+            answer = real(*args)
+            what()
+            return answer
+
+        real = getattr(signal, name)
+        monkeypatch.setattr(signal, name, call)
+
+    return happens
+
+
+def test_no_alarm_is_left_when_the_old_handler_comes_back(right_after):
+    armed = []
+    right_after("signal", lambda: armed.append(signal.getitimer(signal.ITIMER_REAL)[0]))
+    with time_limit(Task("app.tasks.one", timeout_seconds=60)):
+        pass
+    assert armed == [0, 0]
+
+
+def test_a_limit_that_is_reached_at_the_last_moment_leaves_the_outer_one_running(right_after, monkeypatch):
+    def alarm():
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGALRM)
+
+    outer, inner = (Task("app.tasks.one", timeout_seconds=limit) for limit in (60, 50))
+    with time_limit(outer):
+        handler = signal.getsignal(signal.SIGALRM)
+        with pytest.raises(TaskTimeout, match="50"), time_limit(inner):
+            right_after("setitimer", alarm)
+        assert signal.getsignal(signal.SIGALRM) is handler
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 50

@@ -79,6 +79,24 @@ def test_many_workers_fire_each_slot_once_though_some_are_killed(one_bench):
     assert Job.objects.count() == sum(schedule.runs.count() for schedule in schedules)
 
 
+def test_a_worker_with_slow_hooks_to_run_keeps_its_connection_and_its_leases(one_bench):
+    job = one_bench.create("hold")
+    worker = one_bench.worker(dbq={**OFTEN, "LEASE_SECONDS": 2})
+    one_bench.wait_until_begun(job)
+    # Two leases and more, all in all.
+    a_schedule(
+        one_bench, path="slow_to_create", kind="minutes", minutes=1, next_run=ago(one_bench, 50 * 60 - 5)
+    )
+
+    def all_fired():
+        assert Job.objects.get(pk=job.pk).lease_until > ago(one_bench, 0), worker.log()
+        return not rows(one_bench).filter(next_run__lte=ago(one_bench, 0)).exists()
+
+    wait_until(all_fired, "all is caught up")
+    assert one_bench.jobs(name="slow_to_create").count() >= 50
+    assert "Database error" not in worker.log()
+
+
 def test_a_schedule_that_cannot_be_fired_is_logged_and_the_others_go_on(one_bench):
     broken = a_schedule(one_bench, name="broken")
     rows(one_bench).filter(pk=broken.pk).update(path="gone", failures=4)
