@@ -343,7 +343,7 @@ class PortableStore(base.Store):
             return timezone.now()  # SQLite has no clock but this machine's.
         with connection.cursor() as cursor:
             cursor.execute("SELECT UTC_TIMESTAMP(6)")
-            now = cursor.fetchone()[0].replace(tzinfo=datetime.UTC)
+            now: datetime.datetime = cursor.fetchone()[0].replace(tzinfo=datetime.UTC)
         return stored(now)
 
     def count(self) -> base.Counts:
