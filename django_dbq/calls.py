@@ -354,7 +354,8 @@ def workflow(job: Job) -> Workflow:
     if not in_place or not signature_holds(job):
         raise BadSignature(
             f"the signature of job {job.pk} does not hold: its function, arguments, options or queue are"
-            " not as they were when it was created with this SECRET_KEY, so nothing was imported or run"
+            " not as they were when it was created with this SECRET_KEY, so nothing was imported or run."
+            " If SECRET_KEY was changed, put the old key in SECRET_KEY_FALLBACKS, then retry the job."
         )
     assert job.call is not None
     call = _loaded(job.call)

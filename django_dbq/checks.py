@@ -9,7 +9,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, register, run_checks
 from django.utils.module_loading import import_string
 
 from django_dbq import conf
@@ -20,9 +20,11 @@ _JOBS_IDS = {"type": "dbq.E001", "unknown": "dbq.E002", "value": "dbq.E003"}
 _DBQ_IDS = {"type": "dbq.E011", "unknown": "dbq.E012", "value": "dbq.E013"}
 _TASKS_IDS = {"type": "dbq.E021", "unknown": "dbq.E022", "value": "dbq.E023"}
 _HOOKS = ("creation_hook", "pre_task_hook", "post_task_hook", "failure_hook")
+_TAG = "django_dbq"
+_BACKEND = "django_dbq.backend.JobBackend"
 
 
-@register("django_dbq")
+@register(_TAG)
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Check that JOBS and DBQ can be used, and that every path in them imports."""
     jobs = getattr(settings, "JOBS", {})
@@ -50,6 +52,20 @@ def check_backend(where: str, options: Any) -> Iterator[CheckMessage]:
     for key in ("on", "not_on"):
         for path in found.get("retry", {}).get(key, ()):
             yield from _not_an_exception(f"{where}['retry'][{key!r}]", path)
+
+
+def own_messages() -> list[CheckMessage]:
+    """Return what `manage.py check` says of this package's settings: JOBS, DBQ, Q_CLUSTER and TASKS."""
+    found = [*run_checks(tags=[_TAG]), *_of_backends()]
+    return [message for message in found if not message.is_silenced()]
+
+
+def _of_backends() -> Iterator[CheckMessage]:
+    """Check TASKS, which Django does together with the backends of others, under no tag."""
+    backends = getattr(settings, "TASKS", {})
+    for alias, given in backends.items() if isinstance(backends, dict) else ():
+        if isinstance(given, dict) and given.get("BACKEND") == _BACKEND:
+            yield from check_backend(f"TASKS[{alias!r}]['OPTIONS']", given.get("OPTIONS", {}))
 
 
 def _message(problem: Problem, ids: dict[str, str]) -> CheckMessage:

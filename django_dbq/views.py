@@ -28,6 +28,7 @@ from django_dbq.engine.workflow import QUEUE_NAME_MAX, SMALLINT_MAX, TASK_PATH_M
 from django_dbq.engine.workspace import storable
 from django_dbq.exceptions import CallError, GroupError, UnknownJob, WorkspaceError, nearest
 from django_dbq.models import Group, Job
+from django_dbq.models.times import stored
 from django_dbq.store import get_store
 
 ADD_JOB = "django_dbq.add_job"
@@ -288,7 +289,7 @@ def _time(value: Any) -> datetime.datetime:
         moment = moment.astimezone(datetime.UTC)
     except OverflowError as error:
         raise _Refused(400, f"run_after {value!r}: {error}") from error
-    return moment if settings.USE_TZ else timezone.make_naive(moment)
+    return stored(moment)
 
 
 def _named(given: dict[str, Any]) -> Job:

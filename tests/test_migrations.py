@@ -194,6 +194,18 @@ def test_the_way_back_names_everything_in_its_way_at_once_and_is_free_when_that_
     migrate(database, "0006_alter_job_state")
 
 
+def test_what_nothing_would_ever_run_is_cancelled_as_the_way_back_tells(database):
+    migrate(database)
+    waiting_call(database)
+    final_job(database)
+    choices = ["--state WAITING", "--name math.sqrt"]
+    with pytest.raises(ValueError, match=f"manage.py cancel_jobs, once with each of {', '.join(choices)}\\."):
+        migrate(database, "0006_alter_job_state")
+    for choice in choices:
+        call_command("cancel_jobs", *choice.split(), database=database, stdout=io.StringIO())
+    migrate(database, "0006_alter_job_state")
+
+
 def test_finished_calls_and_declared_schedules_let_the_way_back_go(database):
     migrate(database)
     waiting_call(database)

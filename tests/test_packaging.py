@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 
 import pytest
@@ -81,6 +82,11 @@ def test_the_metadata_tells_the_truth(built, metadata):
 def test_setup_py_tells_old_tools_the_same(tree):
     told = run([sys.executable, "setup.py", "--name", "--version"], cwd=tree)
     assert told.split() == ["django-db-queue", django_dbq.__version__]
+
+
+def test_requirements_txt_asks_for_what_pyproject_does():
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {*needed} <= {*(ROOT / "requirements.txt").read_text().split()}
 
 
 SETTINGS = """

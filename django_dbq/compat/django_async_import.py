@@ -24,6 +24,9 @@ from django_dbq.store import get_store
 # What stands here for a function of django-async's own.
 OURS = {"async.api.remove_old_jobs": f"{remove_old_jobs.__module__}.{remove_old_jobs.__qualname__}"}
 
+# What a row takes that is not to be moved.
+LEAVE_OUT = "cancel them, by a time in the column `cancelled` of async_job"
+
 _apps = Apps()  # Of these models' own: the project does not have them, nor do its migrations.
 
 

@@ -34,6 +34,9 @@ _COLUMNS = (
 )
 _LATER_COLUMNS = ("cluster", "intended_date_kwarg")
 
+# What a row takes that is not to be moved.
+LEAVE_OUT = "leave them out, by 0 in the column `repeats` of django_q_schedule"
+
 
 class QSchedule(models.Model):
     """A schedule of django-q: the columns that are read, and `repeats`, which is written."""
@@ -127,7 +130,7 @@ def look(using: str) -> Found:
                 made.save(using=using)
                 transaction.set_rollback(True, using=using)
             if made.name and Schedule.objects.using(using).filter(name=made.name).exists():
-                raise CallError(f"there is a schedule named {made.name!r} here already")
+                raise CallError(f"there is a schedule named {made.name!r} here already, made by new code?")
             found.by_function[made.path] += 1
         except (CallError, ScheduleError) as error:
             found.refused.append(f"{row} ({row.func}): {error}")

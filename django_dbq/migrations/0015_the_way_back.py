@@ -16,11 +16,14 @@ def refuse_what_would_be_lost(apps, schema_editor):
                 f"{count} jobs have a {name} of more than {width} characters, which the column held before."
                 " Let them finish and delete them (manage.py delete_old_jobs --hours 0)."
             )
-    unknown = jobs.filter(models.Q(call__isnull=False) | models.Q(state="WAITING"))
-    if count := unknown.exclude(state__in=FINISHED).count():
+    unfinished = jobs.exclude(state__in=FINISHED)
+    called = unfinished.filter(call__isnull=False)
+    if count := unfinished.filter(models.Q(call__isnull=False) | models.Q(state="WAITING")).count():
+        names = called.order_by("name").values_list("name", flat=True).distinct()[:10]
+        how = ", ".join(["--state WAITING", *(f"--name {name}" for name in names)])
         reasons.append(
             f"{count} function calls, or final jobs of groups, have not finished, and nothing would ever run"
-            " them. Let workers finish them, or cancel them (manage.py cancel_jobs)."
+            f" them. Let workers finish them, or cancel them: manage.py cancel_jobs, once with each of {how}."
         )
     schedules = apps.get_model("django_dbq", "Schedule").objects.using(using)
     if count := schedules.filter(declared=None).count():

@@ -20,6 +20,7 @@ from django_dbq.engine.schedule import Kind, Rule, check_first, local
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, TASK_PATH_MAX
 from django_dbq.exceptions import BadSignature, CallError, ScheduleError, UnknownJob, WorkspaceError
 from django_dbq.models.job import Job, _snapshot
+from django_dbq.models.times import aware, stored
 from django_dbq.models.workspace import decode_workspace, encode_workspace
 
 CATCH_UP_MAX = 100  # Slots of one schedule that one pass deals with.
@@ -168,7 +169,7 @@ class Schedule(models.Model):
             kind = Kind(self.kind)
         except ValueError:
             raise ScheduleError(f"{self.kind!r} is no kind of schedule: {', '.join(Kind)}") from None
-        anchor = _aware(self.anchor or self.next_run or timezone.now())
+        anchor = aware(self.anchor or self.next_run or timezone.now())
         return Rule(kind, anchor, self.zone_name, self.minutes or 0, self.cron)
 
     @property
@@ -185,7 +186,7 @@ class Schedule(models.Model):
 
     def shown(self, slot: datetime.datetime) -> datetime.datetime:
         """Return a time by the clock of its time zone."""
-        return local(_aware(slot), self.zone_name)
+        return local(aware(slot), self.zone_name)
 
     def is_due(self, now: datetime.datetime) -> bool:
         """Tell whether a slot has come that is still to be fired."""
@@ -194,7 +195,7 @@ class Schedule(models.Model):
     def _slots(self) -> Iterator[datetime.datetime]:
         """Yield the next slot, wherever somebody has put it, and those that follow by the rule."""
         assert self.next_run is not None
-        first = _aware(self.next_run)
+        first = aware(self.next_run)
         yield first
         if self.kind != Kind.ONCE:
             yield from _later(self.rule(), first)
@@ -231,7 +232,7 @@ class Schedule(models.Model):
         self.anchor = self.next_run = self.next_run or timezone.now()
         self._check(self._changed())
         if self.kind == Kind.CRON:
-            self.next_run = _stored(self.rule().next(_aware(self.anchor) - INSTANT))
+            self.next_run = stored(self.rule().next(aware(self.anchor) - INSTANT))
         self.signature = None if self.call is None else calls.sign_values(self._signed())
 
     def _go_on(self, changed: set[str]) -> None:
@@ -245,9 +246,9 @@ class Schedule(models.Model):
             self.anchor = now
         self._check(changed | ({"path", "kind"} if woken else set()))
         if other_rule and not moved and (self.next_run is None or self.kind == Kind.CRON):
-            self.next_run = _stored(self.rule().next(_aware(now) - INSTANT))
+            self.next_run = stored(self.rule().next(aware(now) - INSTANT))
         elif woken and not moved and self.kind != Kind.ONCE and (not self.next_run or self.next_run < now):
-            self.next_run = _stored(next(_later(self.rule(), _aware(now)), None))  # The past has gone.
+            self.next_run = stored(next(_later(self.rule(), aware(now)), None))  # The past has gone.
         if changed and self.enabled:
             self.failures, self.error, self.next_try = 0, None, None
         self._sign_again()
@@ -341,11 +342,11 @@ class Schedule(models.Model):
         """
         until = time.monotonic() + seconds
         using, rule = self._state.db, self.rule()
-        due = self._due(rule, _aware(now))
+        due = self._due(rule, aware(now))
         # Set back by hand, it may come to slots that were fired.
         runs = ScheduleRun.objects.using(using)
-        fired = {*runs.filter(schedule=self, slot__in=map(_stored, due)).values_list("slot", flat=True)}
-        slots = [slot for slot in due if _stored(slot) not in fired]
+        fired = {*runs.filter(schedule=self, slot__in=map(stored, due)).values_list("slot", flat=True)}
+        slots = [slot for slot in due if stored(slot) not in fired]
         if self.no_overlap and slots:
             slots = slots[:1] if self._last_has_ended() else []
         made: list[ScheduleRun] = []
@@ -355,10 +356,10 @@ class Schedule(models.Model):
                 break
             job = self.job(slot)
             Job.objects.using(using).bulk_create([job])  # Its creation hook may take any time.
-            made.append(ScheduleRun(schedule=self, slot=_stored(slot), job=job))
+            made.append(ScheduleRun(schedule=self, slot=stored(slot), job=job))
         runs.bulk_create(made)
         if due:
-            self.next_run = None if self.kind == Kind.ONCE else _stored(next(_later(rule, due[-1]), None))
+            self.next_run = None if self.kind == Kind.ONCE else stored(next(_later(rule, due[-1]), None))
         if self.repeats > 0:
             self.repeats -= len(made)
         self.enabled = self.next_run is not None and self.repeats != 0
@@ -372,9 +373,9 @@ class Schedule(models.Model):
 
     def _due(self, rule: Rule, now: datetime.datetime) -> list[datetime.datetime]:
         """Return the slots that have come and are to be fired, a bounded number."""
-        if self.next_run is None or self.repeats == 0 or _aware(self.next_run) > now:
+        if self.next_run is None or self.repeats == 0 or aware(self.next_run) > now:
             return []
-        first = _aware(self.next_run)
+        first = aware(self.next_run)
         if not self.catch_up:
             last = None if self.kind == Kind.ONCE else rule.last(first, now)
             return [last or first]
@@ -444,23 +445,13 @@ class ScheduleRun(models.Model):
         return f"{self.schedule_id} at {self.slot:%Y-%m-%d %H:%M:%S}"
 
 
-def _aware(moment: datetime.datetime) -> datetime.datetime:
-    """Return a time of a row as one with a zone, whatever USE_TZ says."""
-    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
-
-
 def _later(rule: Rule, slot: datetime.datetime) -> Iterator[datetime.datetime]:
     """Yield the slots that follow this one, but for those that rows cannot tell from one before.
 
     Without USE_TZ rows hold the time of a clock, which an autumn night shows twice.
     """
-    last = _stored(slot)
+    last = stored(slot)
     for later in rule.slots(slot):
-        if _stored(later) > last:
-            last = _stored(later)
+        if stored(later) > last:
+            last = stored(later)
             yield later
-
-
-def _stored(moment: datetime.datetime | None) -> Any:
-    """Return a slot as rows hold it."""
-    return moment if moment is None or settings.USE_TZ else timezone.make_naive(moment)

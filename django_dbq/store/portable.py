@@ -30,6 +30,7 @@ from django_dbq.engine.lifecycle import (
     Transition,
 )
 from django_dbq.models import Job, TaskRun, Unreadable, decode_workspace
+from django_dbq.models.times import stored
 from django_dbq.store import base
 
 CLAIM_ROUNDS_MAX = 20  # Each takes what the one before found locked.
@@ -342,8 +343,8 @@ class PortableStore(base.Store):
             return timezone.now()  # SQLite has no clock but this machine's.
         with connection.cursor() as cursor:
             cursor.execute("SELECT UTC_TIMESTAMP(6)")
-            now = cursor.fetchone()[0].replace(tzinfo=datetime.UTC)
-        return now if settings.USE_TZ else timezone.make_naive(now)
+            now: datetime.datetime = cursor.fetchone()[0].replace(tzinfo=datetime.UTC)
+        return stored(now)
 
     def count(self) -> base.Counts:
         counts = base.Counts()

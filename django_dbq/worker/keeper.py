@@ -22,12 +22,14 @@ from django.db import DatabaseError, InterfaceError
 
 from django_dbq import conf
 from django_dbq.engine.lifecycle import UNSUCCESSFUL, Run, Snoozed, State, Transition
+from django_dbq.engine.workspace import printable
 from django_dbq.models import Job, WorkerProcess, decode
 from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 from django_dbq.store.base import AWAITED_SECONDS, Batch
 from django_dbq.store.drivers import is_missing
 from django_dbq.worker.backlog import Backlog
+from django_dbq.worker.errors import ERROR_CHARS_MAX
 from django_dbq.worker.executor import Attempt, Executor
 from django_dbq.worker.log import log_attempt
 from django_dbq.worker.pace import Pace
@@ -268,7 +270,12 @@ class Keeper(threading.Thread):
                 if attempt.unsure is not None and not attempt.recorded:
                     self._settle_doubt(attempt, attempt.unsure)
         held = []
-        if unwanted := [attempt.job.id for attempt in finished if attempt.unwanted and attempt.recorded]:
+        unwanted = [
+            attempt.job.id
+            for attempt in finished
+            if attempt.unwanted and attempt.recorded and attempt.transition.state is State.COMPLETE
+        ]
+        if unwanted:
             self._session.run(lambda: self.store.discard(unwanted))
         if self._awaited:
             self._tell_ended(finished)
@@ -646,7 +653,9 @@ def _refuse(transition: Transition, error: Exception) -> None:
     """Make a transition that the database refuses into one that it takes: FAILED, with the reason."""
     transition.state, transition.hold, transition.delay_seconds = State.FAILED, False, None
     transition.workspace = transition.result = transition.priority = None
-    transition.error = f"{type(error).__name__}: the database refused the record"
+    # The lines after the first may show the whole row.
+    reason = printable(redact_text(str(error).strip().partition("\n")[0]))[:ERROR_CHARS_MAX]
+    transition.error = f"{type(error).__name__}: the database refused the record: {reason}"
     run = transition.run
     if run is not None:
         transition.run = Run(

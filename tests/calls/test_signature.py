@@ -49,7 +49,8 @@ def assert_refused(job):
     assert job.error == (
         f"django_dbq.exceptions.BadSignature: the signature of job {job.pk} does not hold: its function,"
         " arguments, options or queue are not as they were when it was created with this SECRET_KEY, so"
-        " nothing was imported or run"
+        " nothing was imported or run. If SECRET_KEY was changed, put the old key in SECRET_KEY_FALLBACKS,"
+        " then retry the job."
     )
     runs = TaskRun.objects.filter(job_id=job.pk).values_list("outcome", "error")
     assert [*runs] == [("failed", job.error)]

@@ -56,6 +56,13 @@ def test_a_time_without_a_zone_is_that_of_the_project(settings):
     assert job.run_after == datetime.datetime(2026, 1, 31, 17, tzinfo=datetime.UTC)
 
 
+@pytest.mark.parametrize("given", ["2026-01-31T17:00:00Z", "2026-01-31 18:00"])
+def test_a_time_is_taken_where_the_project_has_no_zones(settings, given):
+    settings.USE_TZ = False
+    settings.TIME_ZONE = "Europe/Berlin"
+    assert created("five", "--run_after", given).run_after == datetime.datetime(2026, 1, 31, 18)
+
+
 def test_the_workflows_own_queue_and_priority_hold():
     job = created("other_queue")
     assert (job.queue_name, job.priority) == ("other", 3)
@@ -74,6 +81,7 @@ def test_the_workflows_own_queue_and_priority_hold():
         (["five", "--workspace", r'{"a": "\u0000"}'], r"workspace\['a'\]: holds a NUL"),
         (["five", "--run_after", "tomorrow"], "--run_after 'tomorrow' is not an ISO 8601 time"),
         (["five", "--run_after", "2026-02-31T00:00"], "--run_after '2026-02-31T00:00': day"),
+        (["five", "--run_after", "0001-01-01T00:00+05:00"], "--run_after '0001-01-01T00:00.05:00': date"),
         (["five", "--priority", "high"], "invalid int value: 'high'"),
         (["five", "--priority", "40000"], "priority is a number from -32768 to 32767, not 40000"),
         (["five", "--queue_name", "q" * 101], "a queue's name is text of 1 to 100 characters, not 'qqq"),

@@ -254,6 +254,17 @@ def test_what_cannot_be_moved_is_named_and_keeps_everything_from_being_moved(tab
     assert everything() == before
 
 
+def test_a_schedule_that_the_new_code_has_made_already_is_left_out_as_it_tells(tables):
+    Schedule.of_call(WRITE, ["new"], name="nightly", kind="daily").save()
+    OldSchedule.objects.create(name="nightly", args="'old'")
+    OldSchedule.objects.create(name="weekly")
+    assert "leave them out, by 0 in the column `repeats` of django_q_schedule" in refused("--apply")
+    OldSchedule.objects.filter(name="nightly").update(repeats=0)
+    said("--apply")
+    assert sorted(Schedule.objects.values_list("name", flat=True)) == ["nightly", "weekly"]
+    assert job_call(Schedule.objects.get(name="nightly").job(NOON)) == (["new"], {})
+
+
 def test_what_comes_while_it_runs_is_not_moved_by_halves(tables, monkeypatch):
     from django_dbq.compat import django_q_import
 

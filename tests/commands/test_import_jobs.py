@@ -262,6 +262,7 @@ def test_what_cannot_be_moved_is_named_and_keeps_everything_from_being_moved(tab
     for reason in reasons:
         assert reason in found
     assert "refused=8" in found and "8 cannot be moved, so nothing was written" in found
+    assert "or cancel them, by a time in the column `cancelled` of async_job, and run again" in found
     assert everything() == before
 
 

@@ -130,6 +130,12 @@ def test_a_process_smaller_than_max_rss_stays(run):
     assert len(children(cluster)) == 1
 
 
+def test_it_tells_what_of_its_settings_has_no_meaning(run):
+    cluster = run("--run-once", q_cluster={"workers": 1, "redis": {}})
+    assert cluster.wait() == 0
+    assert "dbq.W101 Q_CLUSTER['redis'] has no meaning here" in cluster.log()
+
+
 def test_settings_that_cannot_be_used_are_refused(settings):
     settings.Q_CLUSTER = {"workers": "many"}
     wanted = r"The cluster does not start; settings are at fault:\nQ_CLUSTER\['workers'\]: must be a whole"

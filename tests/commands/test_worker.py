@@ -67,11 +67,50 @@ def test_settings_that_cannot_be_used_keep_it_from_starting(settings, name, valu
         said()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_path_that_does_not_import_is_told_and_the_worker_starts(settings):
     settings.JOBS = {"a": ["tests.workflows.nowhere"]}
     told = StringIO()
-    assert said(stderr=told) == 'Starting job worker for queue "default"'
+    assert said(dry_run=False, burst=True, stderr=told) == 'Starting job worker for queue "default"'
     assert "dbq.E004 JOBS['a']['tasks'][0]: 'tests.workflows.nowhere' does not import" in told.getvalue()
+
+
+BACKEND = "django_dbq.backend.JobBackend"
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("JOBS", {"a": ["tests.workflows.nowhere"]}, "dbq.E004 JOBS['a']['tasks'][0]: "),
+        (
+            "TASKS",
+            {"default": {"BACKEND": BACKEND, "OPTIONS": {"timeout": 5}}},
+            "dbq.E022 TASKS['default']['OPTIONS']",
+        ),
+        ("Q_CLUSTER", {"workers": "many"}, "dbq.E101 Q_CLUSTER['workers']: must be a whole number"),
+    ],
+)
+def test_a_dry_run_says_what_check_would_say_and_fails_where_that_would(settings, name, value, message):
+    setattr(settings, name, value)
+    told = StringIO()
+    with pytest.raises(CommandError, match="Faults of the settings: 1, named above"):
+        said(stderr=told)
+    assert message in told.getvalue()
+
+
+def test_a_dry_run_passes_with_a_warning(settings):
+    settings.Q_CLUSTER = {"redis": {}}
+    told = StringIO()
+    assert said(stderr=told) == 'Starting job worker for queue "default"'
+    assert told.getvalue().startswith("dbq.W101 Q_CLUSTER['redis'] has no meaning here")
+
+
+def test_what_a_project_has_silenced_is_not_told(settings):
+    settings.JOBS = {"a": ["tests.workflows.nowhere"]}
+    settings.SILENCED_SYSTEM_CHECKS = ["dbq.E004"]
+    told = StringIO()
+    assert said(stderr=told) == 'Starting job worker for queue "default"'
+    assert told.getvalue() == ""
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from django.db import connection
+from django.db import DataError, connection
 from django.test.utils import CaptureQueriesContext
 
 from django_dbq import Job, conf, schedule
 from django_dbq.store.base import AWAITED_SECONDS
 from django_dbq.worker.backlog import Backlog
 from django_dbq.worker.executor import Executor
-from django_dbq.worker.keeper import Keeper, Word
+from django_dbq.worker.keeper import Keeper, Word, _refuse
 from django_dbq.worker.pace import Pace
 from django_dbq.worker.settings import WorkerSettings
 from django_dbq.worker.slot import Slot
@@ -140,3 +140,36 @@ def test_who_waited_for_jobs_of_others_is_forgotten_after_a_while(monkeypatch):
         keeper.awaited([f"{second:032x}", "again and again"])
     assert len(keeper._awaited) <= AWAITED_SECONDS + 2
     assert "again and again" in keeper._awaited and f"{99:032x}" in keeper._awaited
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_why_a_record_was_refused_a_row_keeps_what_it_can_hold_and_anybody_may_see(keeper):
+    attempt = keeper.executor.run(keeper.backlog.take())
+    _refuse(attempt.transition, DataError("no \0 here: password=tea\nDETAIL: Failing row contains (tea)."))
+    keeper.inbox.put(attempt)
+    keeper._collect(0)
+    keeper._record()
+    job = Job.objects.get(state="FAILED")
+    assert job.error == "DataError: the database refused the record: no ? here: password=********"
+    assert [run.error for run in job.runs.all()] == [job.error]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refusal_of_any_length_is_cut_to_what_an_error_may_have(keeper):
+    transition = keeper.executor.run(keeper.backlog.take()).transition
+    _refuse(transition, DataError("x" * 50_000))
+    assert len(transition.error) < 1_100
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_call_whose_success_is_not_to_be_kept_stays_when_the_database_refuses_it(keeper):
+    give_back(keeper)
+    Job.objects.all().delete()
+    schedule("builtins.len", ["tea"], meta={"save": False, "atomic": False})
+    keeper._claim()
+    attempt = keeper.executor.run(keeper.backlog.take())
+    _refuse(attempt.transition, DataError("no such value"))
+    keeper.inbox.put(attempt)
+    keeper._collect(0)
+    keeper._record()
+    assert Job.objects.get().state == "FAILED"

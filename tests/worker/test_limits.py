@@ -213,7 +213,9 @@ def test_a_record_that_the_database_refuses_fails_its_job_and_no_other(bench):
         assert bench.runs(job, "outcome") == ["done"]
     row = bench.jobs(pk=refused.pk).get()
     assert (row.state, row.result, row.workspace) == ("FAILED", None, refused.workspace)
-    assert "the database refused the record" in row.error
+    kind, _, reason = row.error.partition(": the database refused the record: ")
+    assert kind == "IntegrityError" and "refus" in reason, row.error
+    assert "\n" not in reason, "what follows the first line may show the row"
     assert bench.runs(refused, "outcome") == ["failed"]
     assert "Record refused" in worker.log()
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from django_dbq.exceptions import DBQError
 from django_dbq.management.command import JobsCommand
 from django_dbq.models import Job
+from django_dbq.models.times import aware, stored
 
 
 class Command(JobsCommand):
@@ -53,11 +54,11 @@ def _workspace(text: str | None) -> Any:
         raise CommandError(f"--workspace is not JSON: {error}") from error
 
 
-def _time(text: str) -> Any:
+def _time(text: str) -> datetime.datetime:
     try:
         moment = parse_datetime(text)
-    except ValueError as error:
+        if moment is not None:
+            return stored(aware(moment).astimezone(datetime.UTC))
+    except (ValueError, OverflowError) as error:
         raise CommandError(f"--run_after {text!r}: {error}") from error
-    if moment is None:
-        raise CommandError(f"--run_after {text!r} is not an ISO 8601 time such as 2026-01-31T18:00:00Z")
-    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+    raise CommandError(f"--run_after {text!r} is not an ISO 8601 time such as 2026-01-31T18:00:00Z")

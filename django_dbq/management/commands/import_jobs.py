@@ -40,7 +40,7 @@ class Command(JobsCommand):
         if found.refused:
             raise CommandError(
                 f"{len(found.refused)} cannot be moved, so nothing was written."
-                " Mend them, or cancel them in their table, and run again."
+                f" Mend them, or {source.LEAVE_OUT}, and run again."
             )
         left, stays = found.left, "would not be taken, and would stay where it is"
         if options["apply"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import router
 
 from django_dbq.management.arguments import positive, seconds
@@ -62,7 +62,7 @@ class Command(JobsCommand):
             grace_seconds=options["grace"],
             rss_bytes_max=options["max_rss"] and options["max_rss"] * 1_000_000,
         )
-        show_faults(self)
+        faults = [message for message in show_faults(self) if message.is_serious()]
         for name in settings.queue_names:
             if "," in name:
                 several = " ".join(name.replace(",", " ").split())
@@ -74,6 +74,8 @@ class Command(JobsCommand):
             + (limit if settings.rate_limit_seconds else "")
         )
         if options["dry_run"]:
+            if faults:
+                raise CommandError(f"Faults of the settings: {len(faults)}, named above.")
             return
         log_to_stderr()
         if options["reload"]:
