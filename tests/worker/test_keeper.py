@@ -126,3 +126,21 @@ def test_the_time_limit_of_a_call_is_watched_from_its_claim_on(keeper):
     keeper._claim()
     keeper._take_in()
     assert keeper._timeouts
+
+
+class Falling(Keeper):
+    """One that an error ends which tells a secret."""
+
+    def _loop(self):
+        raise ValueError("no login with password=hunter2")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_stops_a_worker_is_logged_without_the_secret_that_it_tells(caplog):
+    executor = Executor("default", "host:1:abc")
+    keeper = Falling(WorkerSettings(using="default"), executor, Backlog(), [Slot()], lambda: None)
+    keeper.start()
+    keeper.join()
+    assert keeper.code == 1
+    assert "Worker stops: no login with password=********" in caplog.text
+    assert "hunter2" not in caplog.text
