@@ -185,6 +185,40 @@ def test_a_job_that_has_moved_on_is_still_found_under_the_list_it_was_in(boss):
     assert boss.get(url("queuedjob_change", job.pk)).status_code == 200
 
 
+ALL_PAGES = (
+    *("job", "successfuljob", "failedjob", "queuedjob"),
+    *("schedule", "group", "workerprocess", "pausedqueue"),
+)
+
+
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        *("workspace__password__startswith", "call__contains", "signature__startswith", "error__contains"),
+        *("result__password", "jobs__error__contains", "runs__error__contains", "label__startswith"),
+    ],
+)
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_a_list_is_filtered_by_its_filters_alone_so_that_nobody_guesses_what_is_masked(boss, page, lookup):
+    assert boss.get(url(f"{page}_changelist", **{lookup: "h"})).status_code == 400
+
+
+@pytest.mark.parametrize("page", ["job", "schedule"])
+def test_the_search_looks_into_nothing_that_is_masked(boss, page):
+    masked = {"workspace": {"password": "hunter2"}, "call": "hunter2", "error": "hunter2"}
+    put(Job.objects.create(name="nothing"), result="hunter2", **masked)
+    Schedule.objects.bulk_create([Schedule(path="nothing", anchor=timezone.now(), **masked)])
+    assert boss.get(url(f"{page}_changelist", q="hunter2")).context["cl"].result_count == 0
+
+
+def test_schedules_are_filtered_by_kind_and_whether_they_are_enabled(boss):
+    wanted = Schedule.objects.create(path="nothing", kind="daily")
+    Schedule.objects.create(path="nothing", kind="hourly")
+    Schedule.objects.create(path="nothing", kind="daily", enabled=False)
+    response = boss.get(url("schedule_changelist", kind__exact="daily", enabled__exact="1"))
+    assert [row.pk for row in response.context["cl"].result_list] == [wanted.pk]
+
+
 def test_the_failed_jobs_are_listed_with_their_errors_masked(boss):
     ended("FAILED", error="Traceback\n  line\nValueError: password=hunter2 is wrong\n")
     page = boss.get(url("failedjob_changelist")).content.decode()

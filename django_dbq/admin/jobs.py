@@ -22,6 +22,7 @@ from django.utils.html import format_html
 from django.utils.text import capfirst
 
 from django_dbq.admin import job_page, lists, shown
+from django_dbq.admin.base import Page
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State
 from django_dbq.models import Job, pause_queue, resume_queue
 from django_dbq.redaction import redact_text
@@ -42,7 +43,7 @@ VERBS = {
 }
 
 
-class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class JobAdmin(Page):
     """Jobs, read-only: they change by the actions alone."""
 
     list_display = (
@@ -53,23 +54,19 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         *(lists.StateFilter, lists.AgeFilter, lists.QueueFilter),
         *(lists.NameFilter, lists.GroupFilter),
     )
+    linked = ("label",)
     search_fields = ("id", "title", "label", "name")
     search_help_text = "An id or its first 8 digits, a title, a label, a group, or how a name begins."
     ordering = ("-created", "-id")
     sortable_by = ("shown_created",)
     list_per_page = 50
     list_max_show_all = 200
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
     paginator = lists.BoundedPaginator
     actions = ("retry", "retry_from_start", "run_now", "cancel", "pause_queues", "resume_queues")
     change_list_template = "admin/django_dbq/job_list.html"
     states: ClassVar[Collection[State]] = ()  # Of the list, where it does not have all.
     condition: ClassVar[models.Q] = models.Q()
     left_out: ClassVar[Collection[str]] = LEFT_OUT
-
-    class Media:
-        css: ClassVar = {"all": ["django_dbq/admin.css"]}
 
     # Permissions: those of a job, on each of its pages.
 

@@ -21,6 +21,7 @@ from django.utils.html import format_html
 
 from django_dbq import calls, conf
 from django_dbq.admin import lists, shown
+from django_dbq.admin.base import Page
 from django_dbq.compat import django_q_settings
 from django_dbq.compat.django_q_schedules import schedule_defaults
 from django_dbq.engine.arguments import decode
@@ -216,7 +217,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error("args", str(error))
 
 
-class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ScheduleAdmin(Page):
     """Schedules."""
 
     form = ScheduleForm
@@ -230,17 +231,12 @@ class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ordering = ("-enabled", "next_run", "id")
     sortable_by = ()
     actions = ("enable", "disable")
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
     change_form_template = "admin/django_dbq/schedule_form.html"
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("name", "path", "args", "kwargs", "hook", "workspace", "queue_name")}),
         ("When", {"fields": ("kind", "minutes", "cron", "time_zone", "next_run", "repeats", "enabled")}),
         ("How", {"fields": ("catch_up", "no_overlap", "date_keyword")}),
     )
-
-    class Media:
-        css: ClassVar = {"all": ["django_dbq/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Schedule]:
         runs = ScheduleRun.objects.filter(schedule=models.OuterRef("pk"), job__isnull=False).order_by("-slot")
