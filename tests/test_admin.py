@@ -758,6 +758,32 @@ def test_a_secret_in_the_form_is_stars_and_stays_what_it_was(boss):
     assert json.loads(made.call)["kwargs"] == {"password": "hunter2", "n": 2}
 
 
+@override_settings(DBQ={"API_FUNCTIONS": ["builtins.dict", "builtins.print"]})
+def test_another_function_is_not_given_the_secret_that_the_form_does_not_show(boss):
+    made = Schedule.of_call("builtins.dict", kwargs={"password": "hunter2"})
+    made.save()
+    masked = {"kwargs": '{"password": "********"}'}
+    for more in ({}, {"_preview": "1"}):
+        told = boss.post(url("schedule_change", made.pk), form(path="builtins.print", **masked, **more))
+        assert "type it anew" in str(told.context["adminform"].form.errors["kwargs"])
+    made.refresh_from_db()
+    assert (made.path, json.loads(made.call)["kwargs"]) == ("builtins.dict", {"password": "hunter2"})
+    anew = {"kwargs": '{"sep": "hunter3"}'}
+    assert boss.post(url("schedule_change", made.pk), form(path="builtins.print", **anew)).status_code == 302
+    made.refresh_from_db()
+    assert (made.path, json.loads(made.call)["kwargs"]) == ("builtins.print", {"sep": "hunter3"})
+
+
+def test_another_job_is_not_given_the_secret_that_the_form_does_not_show(boss):
+    made = Schedule.objects.create(path="nothing", kind="daily", workspace={"password": "hunter2"})
+    masked = {"workspace": '{"password": "********"}'}
+    told = boss.post(url("schedule_change", made.pk), form(path="boom", **masked))
+    assert "type it anew" in str(told.context["adminform"].form.errors["workspace"])
+    assert boss.post(url("schedule_change", made.pk), form(kind="weekly", **masked)).status_code == 302
+    made.refresh_from_db()
+    assert (made.path, made.kind, made.workspace) == ("nothing", "weekly", {"password": "hunter2"})
+
+
 @override_settings(DBQ={"API_FUNCTIONS": ["math.floor"]})
 def test_a_call_whose_result_keeps_its_type_still_does_with_other_arguments(boss):
     made = django_q.schedule("math.floor", 1.5, schedule_type="D")

@@ -28,13 +28,14 @@ from django_dbq.engine.arguments import decode
 from django_dbq.engine.schedule import Kind, check_cron
 from django_dbq.exceptions import CallError, DBQError, ScheduleError, SettingsError
 from django_dbq.models import Schedule, ScheduleRun
-from django_dbq.redaction import redact, redact_text, restore
+from django_dbq.redaction import MASK, is_masked, redact, redact_text, restore
 from django_dbq.views import refusal_of
 
 UPCOMING = 5
 RUNS = 10
 MINUTES_MAX = 5_256_000
 _MOVED_BY_WORKERS = {"next_run", "repeats"}
+_TYPED_ANEW = f"{MASK} stands for a value that is not shown. For another job or function, type it anew."
 
 
 class JSONText(forms.JSONField):
@@ -161,9 +162,19 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         if kind == Kind.MINUTES and "minutes" not in self.errors and not 1 <= (minutes or 0) <= MINUTES_MAX:
             self.add_error("minutes", f"From 1 to {MINUTES_MAX:,}, which is ten years.")
         if not self.errors and "path" in self.fields:
-            given["workspace"] = restore(given["workspace"], self.old_workspace)
+            self._restore(given)
+        if not self.errors and "path" in self.fields:
             self._take_call(given)
         return given
+
+    def _restore(self, given: dict[str, Any]) -> None:
+        """Put back what was shown masked, as long as it goes to what it was meant for."""
+        old = {name: self.original[name] for name in ("args", "kwargs")} | {"workspace": self.old_workspace}
+        if given["path"] == self.old_path:
+            given.update({name: restore(given[name], value) for name, value in old.items()})
+            return
+        for name in [name for name in old if is_masked(given[name])]:
+            self.add_error(name, _TYPED_ANEW)
 
     def _post_clean(self) -> None:
         if not self.errors:  # The row's own checks would say the same again, of no field.
@@ -179,7 +190,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.add_error("hook", "The hooks of a job of JOBS stand in its entry there.")
             self.instance.call = None
             return
-        args, kwargs = restore(given["args"], old["args"]), restore(given["kwargs"], old["kwargs"])
+        args, kwargs = given["args"], given["kwargs"]
         same = path == self.old_path and self.instance.call is not None
         same_hook = same and hook == old["options"].get("hook", "")
         if same_hook and (args, kwargs) == (old["args"], old["kwargs"]):
