@@ -822,6 +822,28 @@ def test_a_function_that_code_scheduled_keeps_its_arguments(boss):
     assert "API_FUNCTIONS" in str(refused.context["adminform"].form.errors["path"])
 
 
+@pytest.mark.parametrize("change", [{"date_keyword": "day"}, {"queue_name": "other"}], ids=str)
+@pytest.mark.parametrize("opened", [[], ["builtins.dict"]], ids=["closed", "open"])
+def test_what_a_function_is_given_and_where_it_runs_is_changed_only_where_it_is_open(boss, change, opened):
+    ((name, value),) = change.items()
+    made = Schedule.of_call("builtins.dict", kwargs={"day": "the first"}, queue_name="own")
+    made.save()
+    before = Schedule.objects.filter(pk=made.pk).values().get()
+    sent = form(path="builtins.dict", kwargs='{"day": "the first"}', **{"queue_name": "own", **change})
+    with override_settings(DBQ={"API_FUNCTIONS": opened}):
+        shown = boss.get(url("schedule_change", made.pk)).context["adminform"].form[name]
+        response = boss.post(url("schedule_change", made.pk), sent)
+    made.refresh_from_db()
+    if opened:
+        assert "readonly" not in str(shown)
+        assert (response.status_code, getattr(made, name)) == (302, value)
+        assert made.job(timezone.now()).name == "builtins.dict", "its signature holds"
+    else:
+        assert "readonly" in str(shown)
+        assert "API_FUNCTIONS" in str(response.context["adminform"].form.errors[name])
+        assert Schedule.objects.filter(pk=made.pk).values().get() == before
+
+
 def test_a_schedule_that_somebody_else_wrote_is_not_signed_by_saving_it(boss):
     made = Schedule.of_call("os.system", ["true"])
     made.save()

@@ -35,6 +35,7 @@ UPCOMING = 5
 RUNS = 10
 MINUTES_MAX = 5_256_000
 _MOVED_BY_WORKERS = {"next_run", "repeats"}
+_OF_A_CALL = {"queue_name", "date_keyword"}  # What says, beside its arguments, what is called and where.
 _TYPED_ANEW = f"{MASK} stands for a value that is not shown. For another job or function, type it anew."
 
 
@@ -127,6 +128,9 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         self.initial["hook"] = self.original["options"].get("hook", "")
         if "path" in self.fields and django_q_settings.is_set():
             self._begin_as_q_cluster_says()
+        if "path" in self.fields and self.instance.call is not None and refusal_of(self.old_path) is not None:
+            for name in _OF_A_CALL:
+                self.fields[name].widget.attrs["readonly"] = True
         if "time_zone" in self.fields:
             names = sorted({*available_timezones(), self.instance.time_zone} - {""})
             default = f"{settings.TIME_ZONE} (the project's)"
@@ -193,12 +197,17 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         args, kwargs = given["args"], given["kwargs"]
         same = path == self.old_path and self.instance.call is not None
         same_hook = same and hook == old["options"].get("hook", "")
-        if same_hook and (args, kwargs) == (old["args"], old["kwargs"]):
+        same_call = same_hook and (args, kwargs) == (old["args"], old["kwargs"])
+        moved = _OF_A_CALL.intersection(self.changed_data)
+        if same_call and not moved:
             return
         # Whoever may edit schedules is not thereby one who may run whatever the server has.
         if (why := refusal_of(path)) is not None:
             known = ", ".join(sorted(conf.workflows())[:10]) or "none"
-            self.add_error("path", f"{why} Jobs of JOBS: {known}.")
+            told = dict.fromkeys(moved, why) if same_call else {"path": f"{why} Jobs of JOBS: {known}."}
+            self.add_error(None, told)
+            return
+        if same_call:
             return
         if hook and not same_hook and (why := refusal_of(hook)) is not None:
             self.add_error("hook", why)
