@@ -10,6 +10,9 @@ import uuid
 from html import unescape
 
 import pytest
+from django.contrib import admin
+from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import override_settings
@@ -253,8 +256,10 @@ def test_more_jobs_than_are_counted_are_told_roughly(boss, monkeypatch):
     assert (changelist.result_count, changelist.rough) == (120, True)  # By the store.
     assert changelist.paginator.num_pages == 2
     assert "The number is an estimate" in boss.get(url("job_changelist")).content.decode()
-    narrowed = boss.get(url("job_changelist", queue="default")).context["cl"]
-    assert (narrowed.result_count, narrowed.rough) == (100, True)
+    Job.objects.update(label="x")
+    for narrowing in ({"queue": "default"}, {"label": "x"}):  # What the store does not count.
+        narrowed = boss.get(url("job_changelist", **narrowing)).context["cl"]
+        assert (narrowed.result_count, narrowed.rough) == (100, True)
 
 
 @pytest.mark.parametrize(("scan_max", "by_sorting"), [(5, False), (30, True), (100, False)])
@@ -527,6 +532,59 @@ def test_to_delete_many_jobs_takes_few_queries_to_ask(boss):
     with CaptureQueriesContext(connection) as found:
         act(boss, "delete_selected", *jobs)
     assert len(found) <= 15
+
+
+@pytest.mark.parametrize("fields_max", [None, 13])
+def test_of_all_jobs_of_a_list_those_are_deleted_and_noted_that_it_was_asked_for(
+    boss, settings, monkeypatch, fields_max
+):
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = fields_max  # A form that names more jobs would be refused.
+    monkeypatch.setattr(job_pages, "ACTION_MAX", 3 if fields_max is None else 10_000)
+    kept = [Job.objects.create(name="nothing") for _ in range(2)]
+    chosen = [Job.objects.create(name="nothing") for _ in range(3)]
+    page = act(boss, "delete_selected", kept[0], select_across="1")
+    assert said(page) == ["This action deals with 3 jobs at most: the first ones."]
+    asked = re.findall(r'name="_selected_action" value="([^"]+)"', page.content.decode())
+    assert {*asked} == {str(job.pk) for job in chosen}
+    kept.append(Job.objects.create(name="nothing"))  # Meanwhile.
+    told = boss.post(
+        url("job_changelist"),
+        {"action": "delete_selected", "_selected_action": asked, "post": "yes"},
+        follow=True,
+    )
+    assert said(told) == ["Successfully deleted 3 jobs."]
+    assert {*Job.objects.all()} == {*kept}
+    assert {*LogEntry.objects.values_list("object_id", flat=True)} == {*asked}
+
+
+def test_a_site_that_takes_the_deletion_of_chosen_rows_away_takes_that_of_jobs_away(boss):
+    Job.objects.create(name="nothing")
+    admin.site.disable_action("delete_selected")
+    try:
+        page = boss.get(url("job_changelist")).content
+    finally:
+        admin.site.add_action(delete_selected)
+    assert b"delete_selected" not in page and b"run_now" in page
+
+
+@pytest.mark.parametrize("verb", ["retry", "retry_from_start", "run_now", "cancel"])
+def test_what_was_done_to_some_of_the_chosen_jobs_is_noted_of_these_alone(boss, verb):
+    waiting = Job.objects.create(name="nothing", run_after=timezone.now() + datetime.timedelta(days=1))
+    failed, complete = ended("FAILED", next_task="tests.workflows.nothing"), ended(next_task="")
+    done = {"retry": [failed], "retry_from_start": [failed, complete]}.get(verb, [waiting])
+    act(boss, verb, waiting, failed, complete)
+    assert {*LogEntry.objects.values_list("object_id", flat=True)} == {str(job.pk) for job in done}
+
+
+def test_to_run_many_jobs_now_takes_few_queries(boss):
+    later = timezone.now() + datetime.timedelta(days=1)
+    jobs = Job.objects.bulk_create([Job(name="nothing", run_after=later) for _ in range(40)])
+    with CaptureQueriesContext(connection) as ran:
+        boss.post(url("job_changelist"), {"action": "run_now", "_selected_action": [job.pk for job in jobs]})
+    assert not Job.objects.exclude(run_after=None, staged=True).exists()
+    assert (
+        len([one for one in ran if one["sql"].startswith("UPDATE") and "django_dbq_job" in one["sql"]]) <= 2
+    )
 
 
 def test_what_was_done_stands_in_the_history_of_the_job(boss):
