@@ -82,7 +82,7 @@ def _endpoint(method: str, permission: str | None = None) -> Callable[..., Calla
             except Exception as error:
                 # As Django does it, but for the page.
                 got_request_exception.send(sender=None, request=request)
-                response = _error(500, "This failed within the server; its log of django.request says how.")
+                response = _error(500, "The server failed; the cause is in its django.request log.")
                 log_response(
                     "Internal Server Error: %s",
                     request.path,

@@ -164,7 +164,7 @@ class JobAdmin(Page):
     def retry_from_start(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> None:
         self._do(request, queryset, "retry_from_start")
 
-    @admin.action(description="Run now, whatever they wait for the time of", permissions=["change"])
+    @admin.action(description="Run now instead of waiting for their time", permissions=["change"])
     def run_now(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> None:
         self._do(request, queryset, "run_now")
 

@@ -86,7 +86,7 @@ class GroupAdmin(ReadOnly):
 
 
 class WorkerProcessAdmin(ReadOnly):
-    """Worker processes that live, and those that stopped to report within a day."""
+    """Live worker processes, and those last heard from within a day."""
 
     list_display = (
         *("name", "shown_alive", "host", "pid", "shown_queues", "threads", "shown_held"),
