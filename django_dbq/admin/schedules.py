@@ -19,7 +19,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from django_dbq import calls, conf
+from django_dbq import allowlist, calls, conf
 from django_dbq.admin import lists, shown
 from django_dbq.admin.base import Page
 from django_dbq.compat import django_q_settings
@@ -29,7 +29,6 @@ from django_dbq.engine.schedule import Kind, check_cron
 from django_dbq.exceptions import CallError, DBQError, ScheduleError, SettingsError
 from django_dbq.models import Schedule, ScheduleRun
 from django_dbq.redaction import MASK, is_masked, redact, redact_text, restore
-from django_dbq.views import refusal_of
 
 UPCOMING = 5
 RUNS = 10
@@ -128,7 +127,11 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         self.initial["hook"] = self.original["options"].get("hook", "")
         if "path" in self.fields and django_q_settings.is_set():
             self._begin_as_q_cluster_says()
-        if "path" in self.fields and self.instance.call is not None and refusal_of(self.old_path) is not None:
+        if (
+            "path" in self.fields
+            and self.instance.call is not None
+            and _refusal_of(self.old_path) is not None
+        ):
             for name in _OF_A_CALL:
                 self.fields[name].widget.attrs["readonly"] = True
         if "time_zone" in self.fields:
@@ -202,14 +205,14 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         if same_call and not moved:
             return
         # Whoever may edit schedules is not thereby one who may run whatever the server has.
-        if (why := refusal_of(path)) is not None:
+        if (why := _refusal_of(path)) is not None:
             known = ", ".join(sorted(conf.workflows())[:10]) or "none"
             told = dict.fromkeys(moved, why) if same_call else {"path": f"{why} Jobs of JOBS: {known}."}
             self.add_error(None, told)
             return
         if same_call:
             return
-        if hook and not same_hook and (why := refusal_of(hook)) is not None:
+        if hook and not same_hook and (why := _refusal_of(hook)) is not None:
             self.add_error("hook", why)
             return
         try:
@@ -448,6 +451,14 @@ def _call(schedule: Schedule) -> dict[str, Any]:
         with suppress(ValueError, TypeError):
             found |= json.loads(schedule.call)
     return found
+
+
+def _refusal_of(path: str) -> str | None:
+    """Return why those who edit schedules may not have a function called; None where they may."""
+    try:
+        return allowlist.refusal_of(path, "the schedules of this form")
+    except CallError as error:
+        return str(error)
 
 
 def _is_as_signed(schedule: Schedule) -> bool:
