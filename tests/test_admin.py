@@ -33,6 +33,7 @@ from tests.django_q.functions import HERE, echo
 pytestmark = pytest.mark.django_db
 
 QUERIES_MAX = 12
+NOTHING = {"tasks": ["tests.workflows.nothing"]}
 NAMES = ["nothing", "boom", "five"]
 
 
@@ -945,6 +946,41 @@ def test_schedules_are_disabled_and_enabled(boss):
         assert made.enabled is enabled
 
 
+def test_a_job_of_a_schedule_is_created_now_and_its_slots_stay_as_they_are(boss):
+    later = timezone.now() + datetime.timedelta(days=1)
+    workspace = {"to": "ann", "password": "hunter2"}
+    made = Schedule.objects.create(
+        path="nothing", name="nightly", kind="daily", next_run=later, repeats=2, workspace=workspace
+    )
+    before = Schedule.objects.filter(pk=made.pk).values().get()
+    assert said(act(boss, "create_job", made, page="schedule_changelist")) == ["Jobs created: 1."]
+    job = Job.objects.get()
+    assert (job.name, job.label, job.workspace, job.run_after) == ("nothing", "nightly", workspace, None)
+    assert Schedule.objects.filter(pk=made.pk).values().get() == before
+    assert not ScheduleRun.objects.exists()
+    assert "A job was created." in boss.get(url("schedule_history", made.pk)).content.decode()
+
+
+@pytest.mark.parametrize("opened", [[], ["math.floor"]], ids=["closed", "open"])
+def test_a_job_of_a_function_is_created_now_only_where_that_is_open(boss, opened):
+    made = Schedule.of_call("math.floor", [1.5])
+    made.save()
+    with override_settings(DBQ={"API_FUNCTIONS": opened}):
+        told = said(act(boss, "create_job", made, page="schedule_changelist"))
+    assert told[-1] == f"Jobs created: {len(opened)}."
+    assert [job.name for job in Job.objects.all()] == opened
+    assert "'math.floor' is not open to the schedules of this form" in told[0] or opened
+
+
+def test_a_schedule_that_makes_no_job_keeps_no_other_from_it(boss):
+    jobs = {"nothing": NOTHING, "leak": {**NOTHING, "creation_hook": "tests.workflows.leak"}}
+    with override_settings(JOBS=jobs):
+        made = [Schedule.objects.create(path=name, kind="daily") for name in ("leak", "nothing")]
+        told = said(act(boss, "create_job", *made, page="schedule_changelist"))
+    assert told == ["leak: ValueError: cannot log in with password=********", "Jobs created: 1."]
+    assert [job.name for job in Job.objects.all()] == ["nothing"]
+
+
 def test_what_jobs_declares_can_only_be_switched_off(boss):
     made = Schedule.objects.create(path="nothing", kind="daily", declared="nothing")
     assert boss.post(url("schedule_change", made.pk), form(path="boom", enabled="")).status_code == 302
@@ -956,6 +992,8 @@ def test_who_may_view_schedules_changes_none(client):
     made = Schedule.objects.create(path="nothing", kind="daily")
     browser = browser_of(client, "view_schedule")
     assert browser.get(url("schedule_change", made.pk)).status_code == 200
+    act(browser, "create_job", made, page="schedule_changelist")
+    assert not Job.objects.exists()
     for more in ({}, {"_preview": "1"}):
         assert browser.post(url("schedule_change", made.pk), form(**more)).status_code == 403
 

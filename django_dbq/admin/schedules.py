@@ -13,7 +13,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db import models
+from django.db import models, router
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -27,8 +27,9 @@ from django_dbq.compat.django_q_schedules import schedule_defaults
 from django_dbq.engine.arguments import decode
 from django_dbq.engine.schedule import Kind, check_cron
 from django_dbq.exceptions import CallError, DBQError, ScheduleError, SettingsError
-from django_dbq.models import Schedule, ScheduleRun
+from django_dbq.models import Job, Schedule, ScheduleRun
 from django_dbq.redaction import MASK, is_masked, redact, redact_text, restore
+from django_dbq.store import get_store
 
 UPCOMING = 5
 RUNS = 10
@@ -253,7 +254,7 @@ class ScheduleAdmin(Page):
     search_help_text = "How a name, or a path, begins."
     ordering = ("-enabled", "next_run", "id")
     sortable_by = ()
-    actions = ("enable", "disable")
+    actions = ("enable", "disable", "create_job")
     change_form_template = "admin/django_dbq/schedule_form.html"
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("name", "path", "args", "kwargs", "hook", "workspace", "queue_name")}),
@@ -338,6 +339,24 @@ class ScheduleAdmin(Page):
         word = "Enabled" if enabled else "Disabled"
         lists.note(request, changed, f"{word}.")
         messages.success(request, f"{word}: {len(changed)}.")
+
+    @admin.action(description="Create a job now", permissions=["change"])
+    def create_job(self, request: HttpRequest, queryset: models.QuerySet[Schedule]) -> None:
+        # Beside the slots: of these nothing changes.
+        created, now = [], timezone.now()
+        for schedule in queryset:
+            try:
+                if schedule.call is not None and (refusal := _refusal_of(schedule.path)) is not None:
+                    raise CallError(refusal)
+                with get_store(router.db_for_write(Job)).write():
+                    schedule.job(now).save()
+            except Exception as error:  # A creation hook may raise anything.
+                told = error if isinstance(error, DBQError) else f"{type(error).__name__}: {error}"
+                messages.error(request, f"{schedule}: {redact_text(str(told))}")
+            else:
+                created.append(schedule)
+        lists.note(request, created, "A job was created.")
+        messages.success(request, f"Jobs created: {len(created)}.")
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
