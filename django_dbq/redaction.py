@@ -62,6 +62,13 @@ def restore(value: Any, original: Any) -> Any:
     return value
 
 
+def is_masked(value: Any) -> bool:
+    """Tell whether stars stand anywhere in `value`."""
+    if isinstance(value, dict):
+        return any(map(is_masked, value.values()))
+    return any(map(is_masked, value)) if isinstance(value, (list, tuple)) else bool(value == MASK)
+
+
 def _lowered(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(pattern.lower() for pattern in patterns)
 

@@ -22,7 +22,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.log import log_response
 from django.views.decorators.csrf import csrf_exempt
 
-from django_dbq import calls, conf
+from django_dbq import allowlist, conf
 from django_dbq.compat import django_async
 from django_dbq.engine.workflow import QUEUE_NAME_MAX, SMALLINT_MAX, TASK_PATH_MAX
 from django_dbq.engine.workspace import storable
@@ -34,6 +34,7 @@ from django_dbq.store import get_store
 ADD_JOB = "django_dbq.add_job"
 NESTING_MAX = 30  # MariaDB keeps 32.
 
+_EDGE = "the HTTP API"
 _NAMED = ("name", "workspace", "queue_name", "priority", "run_after")
 _CALLED = ("function", "args", "kwargs", "meta", "priority", "run_after", "group")
 
@@ -83,7 +84,7 @@ def _endpoint(method: str, permission: str | None = None) -> Callable[..., Calla
             except Exception as error:
                 # As Django does it, but for the page.
                 got_request_exception.send(sender=None, request=request)
-                response = _error(500, "This failed within the server; its log of django.request says how.")
+                response = _error(500, "The server failed; the cause is in its django.request log.")
                 log_response(
                     "Internal Server Error: %s",
                     request.path,
@@ -328,54 +329,16 @@ def _call(given: dict[str, Any]) -> Job:
     _check_function(path)
     meta = given.get("meta")
     for exception in _exceptions(meta):
-        _opening(exception)
+        if (refusal := allowlist.refusal_by_name(exception, _EDGE)) is not None:
+            raise _Refused(403, refusal)
     if isinstance(meta, dict) and isinstance(meta.get("hook"), str):
         _check_function(meta["hook"])
     return django_async.schedule(path, **given)
 
 
-# Which functions: the right to add jobs is not the right to run whatever the server has, `os.system`
-# among it. So DBQ["API_FUNCTIONS"] opens them, and nothing is imported that it does not open.
-
-
-def refusal_of(path: str) -> str | None:
-    """Return why a function is not open to those who only write its path in a form; None where it is."""
-    try:
-        _check_function(path)
-    except _Refused as refused:
-        return str(refused).replace("the HTTP API", "the schedules of this form", 1)
-    except CallError as error:
-        return str(error)
-    return None
-
-
 def _check_function(path: str) -> None:
-    """Refuse a function that is not open to the API."""
-    if not (prefixes := _opening(path)):
-        return
-    # What a module imports is found in it too: a prefix opens what is defined below it.
-    found = calls.resolve(calls.path_of(path))
-    home = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"
-    if not home.startswith(prefixes):
-        raise _closed(path, f" ({prefixes[0]}* opens what is defined there, and this is not)")
-
-
-def _opening(path: str) -> tuple[str, ...]:
-    """Return the prefixes that open `path`, none where it is open by itself; refuse a closed one."""
-    paths = conf.options().API_FUNCTIONS
-    if path in paths:
-        return ()
-    prefixes = tuple(entry[:-1] for entry in paths if entry.endswith(".*") and path.startswith(entry[:-1]))
-    if not prefixes:
-        raise _closed(path)
-    if any(part.startswith("_") for part in path.removeprefix(max(prefixes, key=len)).split(".")):
-        raise _closed(path, f" ({prefixes[0]}* opens no private names)")
-    return prefixes
-
-
-def _closed(path: str, why: str = "") -> _Refused:
-    message = f"{path!r} is not open to the HTTP API{why}."
-    return _Refused(403, f'{message} Whoever runs the server can add it to DBQ["API_FUNCTIONS"].')
+    if (refusal := allowlist.refusal_of(path, _EDGE)) is not None:
+        raise _Refused(403, refusal)
 
 
 def _exceptions(meta: Any) -> Iterator[str]:

@@ -10,6 +10,9 @@ import uuid
 from html import unescape
 
 import pytest
+from django.contrib import admin
+from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import override_settings
@@ -30,6 +33,7 @@ from tests.django_q.functions import HERE, echo
 pytestmark = pytest.mark.django_db
 
 QUERIES_MAX = 12
+NOTHING = {"tasks": ["tests.workflows.nothing"]}
 NAMES = ["nothing", "boom", "five"]
 
 
@@ -185,6 +189,40 @@ def test_a_job_that_has_moved_on_is_still_found_under_the_list_it_was_in(boss):
     assert boss.get(url("queuedjob_change", job.pk)).status_code == 200
 
 
+ALL_PAGES = (
+    *("job", "successfuljob", "failedjob", "queuedjob"),
+    *("schedule", "group", "workerprocess", "pausedqueue"),
+)
+
+
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        *("workspace__password__startswith", "call__contains", "signature__startswith", "error__contains"),
+        *("result__password", "jobs__error__contains", "runs__error__contains", "label__startswith"),
+    ],
+)
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_a_list_is_filtered_by_its_filters_alone_so_that_nobody_guesses_what_is_masked(boss, page, lookup):
+    assert boss.get(url(f"{page}_changelist", **{lookup: "h"})).status_code == 400
+
+
+@pytest.mark.parametrize("page", ["job", "schedule"])
+def test_the_search_looks_into_nothing_that_is_masked(boss, page):
+    masked = {"workspace": {"password": "hunter2"}, "call": "hunter2", "error": "hunter2"}
+    put(Job.objects.create(name="nothing"), result="hunter2", **masked)
+    Schedule.objects.bulk_create([Schedule(path="nothing", anchor=timezone.now(), **masked)])
+    assert boss.get(url(f"{page}_changelist", q="hunter2")).context["cl"].result_count == 0
+
+
+def test_schedules_are_filtered_by_kind_and_whether_they_are_enabled(boss):
+    wanted = Schedule.objects.create(path="nothing", kind="daily")
+    Schedule.objects.create(path="nothing", kind="hourly")
+    Schedule.objects.create(path="nothing", kind="daily", enabled=False)
+    response = boss.get(url("schedule_changelist", kind__exact="daily", enabled__exact="1"))
+    assert [row.pk for row in response.context["cl"].result_list] == [wanted.pk]
+
+
 def test_the_failed_jobs_are_listed_with_their_errors_masked(boss):
     ended("FAILED", error="Traceback\n  line\nValueError: password=hunter2 is wrong\n")
     page = boss.get(url("failedjob_changelist")).content.decode()
@@ -219,8 +257,10 @@ def test_more_jobs_than_are_counted_are_told_roughly(boss, monkeypatch):
     assert (changelist.result_count, changelist.rough) == (120, True)  # By the store.
     assert changelist.paginator.num_pages == 2
     assert "The number is an estimate" in boss.get(url("job_changelist")).content.decode()
-    narrowed = boss.get(url("job_changelist", queue="default")).context["cl"]
-    assert (narrowed.result_count, narrowed.rough) == (100, True)
+    Job.objects.update(label="x")
+    for narrowing in ({"queue": "default"}, {"label": "x"}):  # What the store does not count.
+        narrowed = boss.get(url("job_changelist", **narrowing)).context["cl"]
+        assert (narrowed.result_count, narrowed.rough) == (100, True)
 
 
 @pytest.mark.parametrize(("scan_max", "by_sorting"), [(5, False), (30, True), (100, False)])
@@ -495,6 +535,59 @@ def test_to_delete_many_jobs_takes_few_queries_to_ask(boss):
     assert len(found) <= 15
 
 
+@pytest.mark.parametrize("fields_max", [None, 13])
+def test_of_all_jobs_of_a_list_those_are_deleted_and_noted_that_it_was_asked_for(
+    boss, settings, monkeypatch, fields_max
+):
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = fields_max  # A form that names more jobs would be refused.
+    monkeypatch.setattr(job_pages, "ACTION_MAX", 3 if fields_max is None else 10_000)
+    kept = [Job.objects.create(name="nothing") for _ in range(2)]
+    chosen = [Job.objects.create(name="nothing") for _ in range(3)]
+    page = act(boss, "delete_selected", kept[0], select_across="1")
+    assert said(page) == ["This action deals with 3 jobs at most: the first ones."]
+    asked = re.findall(r'name="_selected_action" value="([^"]+)"', page.content.decode())
+    assert {*asked} == {str(job.pk) for job in chosen}
+    kept.append(Job.objects.create(name="nothing"))  # Meanwhile.
+    told = boss.post(
+        url("job_changelist"),
+        {"action": "delete_selected", "_selected_action": asked, "post": "yes"},
+        follow=True,
+    )
+    assert said(told) == ["Successfully deleted 3 jobs."]
+    assert {*Job.objects.all()} == {*kept}
+    assert {*LogEntry.objects.values_list("object_id", flat=True)} == {*asked}
+
+
+def test_a_site_that_takes_the_deletion_of_chosen_rows_away_takes_that_of_jobs_away(boss):
+    Job.objects.create(name="nothing")
+    admin.site.disable_action("delete_selected")
+    try:
+        page = boss.get(url("job_changelist")).content
+    finally:
+        admin.site.add_action(delete_selected)
+    assert b"delete_selected" not in page and b"run_now" in page
+
+
+@pytest.mark.parametrize("verb", ["retry", "retry_from_start", "run_now", "cancel"])
+def test_what_was_done_to_some_of_the_chosen_jobs_is_noted_of_these_alone(boss, verb):
+    waiting = Job.objects.create(name="nothing", run_after=timezone.now() + datetime.timedelta(days=1))
+    failed, complete = ended("FAILED", next_task="tests.workflows.nothing"), ended(next_task="")
+    done = {"retry": [failed], "retry_from_start": [failed, complete]}.get(verb, [waiting])
+    act(boss, verb, waiting, failed, complete)
+    assert {*LogEntry.objects.values_list("object_id", flat=True)} == {str(job.pk) for job in done}
+
+
+def test_to_run_many_jobs_now_takes_few_queries(boss):
+    later = timezone.now() + datetime.timedelta(days=1)
+    jobs = Job.objects.bulk_create([Job(name="nothing", run_after=later) for _ in range(40)])
+    with CaptureQueriesContext(connection) as ran:
+        boss.post(url("job_changelist"), {"action": "run_now", "_selected_action": [job.pk for job in jobs]})
+    assert not Job.objects.exclude(run_after=None, staged=True).exists()
+    assert (
+        len([one for one in ran if one["sql"].startswith("UPDATE") and "django_dbq_job" in one["sql"]]) <= 2
+    )
+
+
 def test_what_was_done_stands_in_the_history_of_the_job(boss):
     job = Job.objects.create(name="nothing")
     boss.post(url("job_change", job.pk), {"verb": "cancel"})
@@ -724,6 +817,32 @@ def test_a_secret_in_the_form_is_stars_and_stays_what_it_was(boss):
     assert json.loads(made.call)["kwargs"] == {"password": "hunter2", "n": 2}
 
 
+@override_settings(DBQ={"API_FUNCTIONS": ["builtins.dict", "builtins.print"]})
+def test_another_function_is_not_given_the_secret_that_the_form_does_not_show(boss):
+    made = Schedule.of_call("builtins.dict", kwargs={"password": "hunter2"})
+    made.save()
+    masked = {"kwargs": '{"password": "********"}'}
+    for more in ({}, {"_preview": "1"}):
+        told = boss.post(url("schedule_change", made.pk), form(path="builtins.print", **masked, **more))
+        assert "type it anew" in str(told.context["adminform"].form.errors["kwargs"])
+    made.refresh_from_db()
+    assert (made.path, json.loads(made.call)["kwargs"]) == ("builtins.dict", {"password": "hunter2"})
+    anew = {"kwargs": '{"sep": "hunter3"}'}
+    assert boss.post(url("schedule_change", made.pk), form(path="builtins.print", **anew)).status_code == 302
+    made.refresh_from_db()
+    assert (made.path, json.loads(made.call)["kwargs"]) == ("builtins.print", {"sep": "hunter3"})
+
+
+def test_another_job_is_not_given_the_secret_that_the_form_does_not_show(boss):
+    made = Schedule.objects.create(path="nothing", kind="daily", workspace={"password": "hunter2"})
+    masked = {"workspace": '{"password": "********"}'}
+    told = boss.post(url("schedule_change", made.pk), form(path="boom", **masked))
+    assert "type it anew" in str(told.context["adminform"].form.errors["workspace"])
+    assert boss.post(url("schedule_change", made.pk), form(kind="weekly", **masked)).status_code == 302
+    made.refresh_from_db()
+    assert (made.path, made.kind, made.workspace) == ("nothing", "weekly", {"password": "hunter2"})
+
+
 @override_settings(DBQ={"API_FUNCTIONS": ["math.floor"]})
 def test_a_call_whose_result_keeps_its_type_still_does_with_other_arguments(boss):
     made = django_q.schedule("math.floor", 1.5, schedule_type="D")
@@ -760,6 +879,28 @@ def test_a_function_that_code_scheduled_keeps_its_arguments(boss):
     assert made.kind == "weekly"
     refused = boss.post(url("schedule_change", made.pk), form(path="os.getcwd", args="[1]"))
     assert "API_FUNCTIONS" in str(refused.context["adminform"].form.errors["path"])
+
+
+@pytest.mark.parametrize("change", [{"date_keyword": "day"}, {"queue_name": "other"}], ids=str)
+@pytest.mark.parametrize("opened", [[], ["builtins.dict"]], ids=["closed", "open"])
+def test_what_a_function_is_given_and_where_it_runs_is_changed_only_where_it_is_open(boss, change, opened):
+    ((name, value),) = change.items()
+    made = Schedule.of_call("builtins.dict", kwargs={"day": "the first"}, queue_name="own")
+    made.save()
+    before = Schedule.objects.filter(pk=made.pk).values().get()
+    sent = form(path="builtins.dict", kwargs='{"day": "the first"}', **{"queue_name": "own", **change})
+    with override_settings(DBQ={"API_FUNCTIONS": opened}):
+        shown = boss.get(url("schedule_change", made.pk)).context["adminform"].form[name]
+        response = boss.post(url("schedule_change", made.pk), sent)
+    made.refresh_from_db()
+    if opened:
+        assert "readonly" not in str(shown)
+        assert (response.status_code, getattr(made, name)) == (302, value)
+        assert made.job(timezone.now()).name == "builtins.dict", "its signature holds"
+    else:
+        assert "readonly" in str(shown)
+        assert "API_FUNCTIONS" in str(response.context["adminform"].form.errors[name])
+        assert Schedule.objects.filter(pk=made.pk).values().get() == before
 
 
 def test_a_schedule_that_somebody_else_wrote_is_not_signed_by_saving_it(boss):
@@ -805,6 +946,41 @@ def test_schedules_are_disabled_and_enabled(boss):
         assert made.enabled is enabled
 
 
+def test_a_job_of_a_schedule_is_created_now_and_its_slots_stay_as_they_are(boss):
+    later = timezone.now() + datetime.timedelta(days=1)
+    workspace = {"to": "ann", "password": "hunter2"}
+    made = Schedule.objects.create(
+        path="nothing", name="nightly", kind="daily", next_run=later, repeats=2, workspace=workspace
+    )
+    before = Schedule.objects.filter(pk=made.pk).values().get()
+    assert said(act(boss, "create_job", made, page="schedule_changelist")) == ["Jobs created: 1."]
+    job = Job.objects.get()
+    assert (job.name, job.label, job.workspace, job.run_after) == ("nothing", "nightly", workspace, None)
+    assert Schedule.objects.filter(pk=made.pk).values().get() == before
+    assert not ScheduleRun.objects.exists()
+    assert "A job was created." in boss.get(url("schedule_history", made.pk)).content.decode()
+
+
+@pytest.mark.parametrize("opened", [[], ["math.floor"]], ids=["closed", "open"])
+def test_a_job_of_a_function_is_created_now_only_where_that_is_open(boss, opened):
+    made = Schedule.of_call("math.floor", [1.5])
+    made.save()
+    with override_settings(DBQ={"API_FUNCTIONS": opened}):
+        told = said(act(boss, "create_job", made, page="schedule_changelist"))
+    assert told[-1] == f"Jobs created: {len(opened)}."
+    assert [job.name for job in Job.objects.all()] == opened
+    assert "'math.floor' is not open to the schedules of this form" in told[0] or opened
+
+
+def test_a_schedule_that_makes_no_job_keeps_no_other_from_it(boss):
+    jobs = {"nothing": NOTHING, "leak": {**NOTHING, "creation_hook": "tests.workflows.leak"}}
+    with override_settings(JOBS=jobs):
+        made = [Schedule.objects.create(path=name, kind="daily") for name in ("leak", "nothing")]
+        told = said(act(boss, "create_job", *made, page="schedule_changelist"))
+    assert told == ["leak: ValueError: cannot log in with password=********", "Jobs created: 1."]
+    assert [job.name for job in Job.objects.all()] == ["nothing"]
+
+
 def test_what_jobs_declares_can_only_be_switched_off(boss):
     made = Schedule.objects.create(path="nothing", kind="daily", declared="nothing")
     assert boss.post(url("schedule_change", made.pk), form(path="boom", enabled="")).status_code == 302
@@ -816,6 +992,8 @@ def test_who_may_view_schedules_changes_none(client):
     made = Schedule.objects.create(path="nothing", kind="daily")
     browser = browser_of(client, "view_schedule")
     assert browser.get(url("schedule_change", made.pk)).status_code == 200
+    act(browser, "create_job", made, page="schedule_changelist")
+    assert not Job.objects.exists()
     for more in ({}, {"_preview": "1"}):
         assert browser.post(url("schedule_change", made.pk), form(**more)).status_code == 403
 

@@ -9,7 +9,7 @@ import pytest
 from django.test import override_settings
 
 from django_dbq import Job, SettingsError, conf
-from django_dbq.redaction import MASK, redact, redact_text, restore
+from django_dbq.redaction import MASK, is_masked, redact, redact_text, restore
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,11 @@ def test_what_was_shown_masked_comes_back_whole():
     shown = redact(original)
     shown["to"] = "bob"
     assert restore(shown, original) == {"to": "bob", "login": {"password": "hunter2"}, "more": [{"key": 1}]}
+
+
+@pytest.mark.parametrize("value", [{"login": {"password": "hunter2"}}, [{"key": 1}]])
+def test_a_value_tells_whether_it_is_masked_anywhere(value):
+    assert is_masked(redact(value)) and not is_masked(value)
 
 
 class OwnFormatter(logging.Formatter):

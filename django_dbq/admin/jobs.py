@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -22,13 +24,15 @@ from django.utils.html import format_html
 from django.utils.text import capfirst
 
 from django_dbq.admin import job_page, lists, shown
+from django_dbq.admin.base import Page
 from django_dbq.engine.lifecycle import DUE_STATES, FINISHED_STATES, HELD_STATES, State
 from django_dbq.models import Job, pause_queue, resume_queue
 from django_dbq.redaction import redact_text
-from django_dbq.store import get_store
+from django_dbq.store import Store, get_store
 
 ACTION_MAX = 10_000  # Jobs that one action deals with.
 BATCH = 1_000
+OTHER_FIELDS = 10  # At most, of the form that confirms a deletion, beside the jobs.
 
 # What no list shows, and may be large.
 LEFT_OUT = ("workspace", "result", "error", "plan", "call", "signature", "identity")
@@ -42,7 +46,7 @@ VERBS = {
 }
 
 
-class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class JobAdmin(Page):
     """Jobs, read-only: they change by the actions alone."""
 
     list_display = (
@@ -53,23 +57,19 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         *(lists.StateFilter, lists.AgeFilter, lists.QueueFilter),
         *(lists.NameFilter, lists.GroupFilter),
     )
+    linked = ("label",)
     search_fields = ("id", "title", "label", "name")
     search_help_text = "An id or its first 8 digits, a title, a label, a group, or how a name begins."
     ordering = ("-created", "-id")
     sortable_by = ("shown_created",)
     list_per_page = 50
     list_max_show_all = 200
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
     paginator = lists.BoundedPaginator
     actions = ("retry", "retry_from_start", "run_now", "cancel", "pause_queues", "resume_queues")
     change_list_template = "admin/django_dbq/job_list.html"
     states: ClassVar[Collection[State]] = ()  # Of the list, where it does not have all.
     condition: ClassVar[models.Q] = models.Q()
     left_out: ClassVar[Collection[str]] = LEFT_OUT
-
-    class Media:
-        css: ClassVar = {"all": ["django_dbq/admin.css"]}
 
     # Permissions: those of a job, on each of its pages.
 
@@ -108,7 +108,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return Paginator(queryset, per_page, *args, **kwargs)
         paginator = lists.BoundedPaginator(queryset.defer(*self.left_out), per_page, *args, **kwargs)
         paginator.near = hasattr(request, "_dbq_since")
-        if not {"q", "age", "queue", "name", "group"} & request.GET.keys():
+        if request.GET.keys().isdisjoint({"q", *self.filters(request)} - {"state"}):
             wanted = request.GET.get("state")
             if wanted in list(State) or wanted is None:
                 states = [State(wanted)] if wanted else self.states or [*State]
@@ -164,7 +164,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def retry_from_start(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> None:
         self._do(request, queryset, "retry_from_start")
 
-    @admin.action(description="Run now, whatever they wait for the time of", permissions=["change"])
+    @admin.action(description="Run now instead of waiting for their time", permissions=["change"])
     def run_now(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> None:
         self._do(request, queryset, "run_now")
 
@@ -186,15 +186,12 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return sorted({*queryset.values_list("queue_name", flat=True)[:ACTION_MAX]})
 
     def _do(self, request: HttpRequest, queryset: models.QuerySet[Job], verb: str) -> None:
-        jobs = list(queryset.defer(*LEFT_OUT)[: ACTION_MAX + 1])
-        if len(jobs) > ACTION_MAX:
-            del jobs[ACTION_MAX:]
-            messages.warning(request, f"An action deals with {ACTION_MAX:,} jobs at most: the first ones.")
+        jobs = _first(request, queryset, ACTION_MAX)
         label = VERBS[verb][0]
-        done = apply(verb, jobs)
-        if done:
-            lists.note(request, jobs, f"{label}.")
-        left = len(jobs) - done
+        changed = apply(verb, jobs)
+        if changed:
+            lists.note(request, [job for job in jobs if job.pk in changed], f"{label}.")
+        done, left = len(changed), len(jobs) - len(changed)
         more = f" {left} left as they were: {_WHY[verb]}." if left else ""
         _tell(
             request, done, f"{label}: {_jobs(done)}.{more}", f"{label}: none of them. {capfirst(_WHY[verb])}."
@@ -202,19 +199,24 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     # Deleting: Django would read every job, and every attempt, to list them.
 
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions: dict[str, Any] = super().get_actions(request)
+        if "delete_selected" in actions:  # A site may have taken it away.
+            actions["delete_selected"] = (_delete_selected, *actions["delete_selected"][1:])
+        return actions
+
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
-        jobs = list(objs[:21]) if isinstance(objs, models.QuerySet) else list(objs)
-        number = min(ACTION_MAX, objs[: ACTION_MAX + 1].count()) if len(jobs) > 20 else len(jobs)
-        named: list[Any] = [str(job) for job in jobs[:20]]
+        number = len(objs)
+        named: list[Any] = [str(job) for job in objs[:20]]
         if number > 20:
             named.append(f"and {number - 20:,} more")
         denied = set() if self.has_delete_permission(request) else {"job"}
         return named, {"jobs, with their history": number}, denied, []
 
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> None:
-        ids = list(queryset.values_list("pk", flat=True)[:ACTION_MAX])
+        ids = [job.pk for job in queryset]  # Those that were noted: it was read for that.
         for start in range(0, len(ids), BATCH):
             Job.objects.filter(pk__in=ids[start : start + BATCH]).delete()
 
@@ -275,7 +277,9 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             done = apply(verb, [job])
             if done:
                 self.log_change(request, job, f"{label}.")
-            _tell(request, done, f"{label}: done.", f"{label}: nothing was done. {capfirst(_WHY[verb])}.")
+            _tell(
+                request, len(done), f"{label}: done.", f"{label}: nothing was done. {capfirst(_WHY[verb])}."
+            )
         return HttpResponseRedirect(self._url("change", job.pk))
 
     def _url(self, page: str, *args: Any) -> str:
@@ -320,40 +324,45 @@ _WHY = {
 }
 
 
-def apply(verb: str, jobs: Collection[Job]) -> int:
-    """Do one of VERBS to jobs; return to how many of them it was done."""
+def apply(verb: str, jobs: Collection[Job]) -> set[Any]:
+    """Do one of VERBS to jobs; return the ids of those to which it was done."""
     using = router.db_for_write(Job)
     ids = [job.pk for job in jobs]
-    done = 0
+    changed: set[Any] = set()
     for start in range(0, len(ids), BATCH):
-        done += _APPLY[verb](using, ids[start : start + BATCH])
-    if done:
-        get_store(using).announce({job.queue_name for job in jobs})
-    return done
+        changed |= _APPLY[verb](get_store(using), ids[start : start + BATCH])
+    if changed:
+        get_store(using).announce({job.queue_name for job in jobs if job.pk in changed})
+    return changed
 
 
-def _retry(using: str, ids: Collection[Any]) -> int:
+def _retry(store: Store, ids: Collection[Any]) -> set[Any]:
     # One that is complete has no failed task: it would run again from its start.
-    jobs = Job.objects.using(using).filter(pk__in=ids, state__in=VERBS["retry"][1])
-    return get_store(using).retry(list(jobs.values_list("pk", flat=True)))
+    jobs = Job.objects.using(store.using).filter(pk__in=ids, state__in=VERBS["retry"][1])
+    return store.retry(list(jobs.values_list("pk", flat=True)))
 
 
-def _run_now(using: str, ids: Collection[Any]) -> int:
-    waiting = Job.objects.using(using).filter(pk__in=ids, state__in=DUE_STATES, run_after__isnull=False)
-    done = 0
-    for job in waiting:
-        job.run_after = None
-        job.save(using=using)
-        done += 1
-    return done
-
-
-_APPLY: dict[str, Callable[[str, Collection[Any]], int]] = {
+_APPLY: dict[str, Callable[[Store, Collection[Any]], set[Any]]] = {
     "retry": _retry,
-    "retry_from_start": lambda using, ids: get_store(using).retry(ids, from_start=True),
-    "run_now": _run_now,
-    "cancel": lambda using, ids: len(get_store(using).cancel(ids)),
+    "retry_from_start": lambda store, ids: store.retry(ids, from_start=True),
+    "run_now": lambda store, ids: store.run_now(ids),
+    "cancel": lambda store, ids: {*store.cancel(ids)},
 }
+
+
+def _delete_selected(page: JobAdmin, request: HttpRequest, queryset: models.QuerySet[Job]) -> Any:
+    """Do what Django does, to so many jobs as the form can name that comes back when it is confirmed."""
+    fields_max = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+    most = ACTION_MAX if fields_max is None else min(ACTION_MAX, fields_max - OTHER_FIELDS)
+    return delete_selected(page, request, _first(request, queryset, most))
+
+
+def _first(request: HttpRequest, queryset: models.QuerySet[Job], most: int) -> models.QuerySet[Job]:
+    """Read the first of the jobs that were chosen, but not what may be large; say so if there are more."""
+    jobs = queryset.defer(*LEFT_OUT)[:most]
+    if len(jobs) == most and queryset[most : most + 1].exists():
+        messages.warning(request, f"This action deals with {most:,} jobs at most: the first ones.")
+    return jobs
 
 
 def _tell(request: HttpRequest, done: int, text: str, otherwise: str) -> None:

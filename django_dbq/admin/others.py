@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.db import models, router
@@ -13,20 +13,15 @@ from django.utils.html import format_html
 
 from django_dbq import conf
 from django_dbq.admin import shown
+from django_dbq.admin.base import Page
 from django_dbq.engine.lifecycle import HELD_STATES
 from django_dbq.models import Group, Job, PausedQueue, WorkerProcess, pause_queue, resume_queue
 from django_dbq.models.group import UNENDED_STATES
 from django_dbq.store import get_store
 
 
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnly(Page):
     """Rows that the engine writes and nobody else."""
-
-    show_facets = admin.ShowFacets.NEVER
-    show_full_result_count = False
-
-    class Media:
-        css: ClassVar = {"all": ["django_dbq/admin.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -91,7 +86,7 @@ class GroupAdmin(ReadOnly):
 
 
 class WorkerProcessAdmin(ReadOnly):
-    """Worker processes that live, and those that stopped to report within a day."""
+    """Live worker processes, and those last heard from within a day."""
 
     list_display = (
         *("name", "shown_alive", "host", "pid", "shown_queues", "threads", "shown_held"),
@@ -140,12 +135,11 @@ class WorkerProcessAdmin(ReadOnly):
         return shown.moment(worker.seen)
 
 
-class PausedQueueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class PausedQueueAdmin(Page):
     """Paused queues: to add one pauses it, to delete one resumes it."""
 
     list_display = ("name", "paused")
     fields = ("name",)
-    show_facets = admin.ShowFacets.NEVER
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -13,27 +13,30 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db import models
+from django.db import models, router
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from django_dbq import calls, conf
+from django_dbq import allowlist, calls, conf
 from django_dbq.admin import lists, shown
+from django_dbq.admin.base import Page
 from django_dbq.compat import django_q_settings
 from django_dbq.compat.django_q_schedules import schedule_defaults
 from django_dbq.engine.arguments import decode
 from django_dbq.engine.schedule import Kind, check_cron
 from django_dbq.exceptions import CallError, DBQError, ScheduleError, SettingsError
-from django_dbq.models import Schedule, ScheduleRun
-from django_dbq.redaction import redact, redact_text, restore
-from django_dbq.views import refusal_of
+from django_dbq.models import Job, Schedule, ScheduleRun
+from django_dbq.redaction import MASK, is_masked, redact, redact_text, restore
+from django_dbq.store import get_store
 
 UPCOMING = 5
 RUNS = 10
 MINUTES_MAX = 5_256_000
 _MOVED_BY_WORKERS = {"next_run", "repeats"}
+_OF_A_CALL = {"queue_name", "date_keyword"}  # What says, beside its arguments, what is called and where.
+_TYPED_ANEW = f"{MASK} stands for a value that is not shown. For another job or function, type it anew."
 
 
 class JSONText(forms.JSONField):
@@ -125,6 +128,13 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         self.initial["hook"] = self.original["options"].get("hook", "")
         if "path" in self.fields and django_q_settings.is_set():
             self._begin_as_q_cluster_says()
+        if (
+            "path" in self.fields
+            and self.instance.call is not None
+            and _refusal_of(self.old_path) is not None
+        ):
+            for name in _OF_A_CALL:
+                self.fields[name].widget.attrs["readonly"] = True
         if "time_zone" in self.fields:
             names = sorted({*available_timezones(), self.instance.time_zone} - {""})
             default = f"{settings.TIME_ZONE} (the project's)"
@@ -160,9 +170,19 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         if kind == Kind.MINUTES and "minutes" not in self.errors and not 1 <= (minutes or 0) <= MINUTES_MAX:
             self.add_error("minutes", f"From 1 to {MINUTES_MAX:,}, which is ten years.")
         if not self.errors and "path" in self.fields:
-            given["workspace"] = restore(given["workspace"], self.old_workspace)
+            self._restore(given)
+        if not self.errors and "path" in self.fields:
             self._take_call(given)
         return given
+
+    def _restore(self, given: dict[str, Any]) -> None:
+        """Put back what was shown masked, as long as it goes to what it was meant for."""
+        old = {name: self.original[name] for name in ("args", "kwargs")} | {"workspace": self.old_workspace}
+        if given["path"] == self.old_path:
+            given.update({name: restore(given[name], value) for name, value in old.items()})
+            return
+        for name in [name for name in old if is_masked(given[name])]:
+            self.add_error(name, _TYPED_ANEW)
 
     def _post_clean(self) -> None:
         if not self.errors:  # The row's own checks would say the same again, of no field.
@@ -178,17 +198,22 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.add_error("hook", "The hooks of a job of JOBS stand in its entry there.")
             self.instance.call = None
             return
-        args, kwargs = restore(given["args"], old["args"]), restore(given["kwargs"], old["kwargs"])
+        args, kwargs = given["args"], given["kwargs"]
         same = path == self.old_path and self.instance.call is not None
         same_hook = same and hook == old["options"].get("hook", "")
-        if same_hook and (args, kwargs) == (old["args"], old["kwargs"]):
+        same_call = same_hook and (args, kwargs) == (old["args"], old["kwargs"])
+        moved = _OF_A_CALL.intersection(self.changed_data)
+        if same_call and not moved:
             return
         # Whoever may edit schedules is not thereby one who may run whatever the server has.
-        if (why := refusal_of(path)) is not None:
+        if (why := _refusal_of(path)) is not None:
             known = ", ".join(sorted(conf.workflows())[:10]) or "none"
-            self.add_error("path", f"{why} Jobs of JOBS: {known}.")
+            told = dict.fromkeys(moved, why) if same_call else {"path": f"{why} Jobs of JOBS: {known}."}
+            self.add_error(None, told)
             return
-        if hook and not same_hook and (why := refusal_of(hook)) is not None:
+        if same_call:
+            return
+        if hook and not same_hook and (why := _refusal_of(hook)) is not None:
             self.add_error("hook", why)
             return
         try:
@@ -216,7 +241,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error("args", str(error))
 
 
-class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ScheduleAdmin(Page):
     """Schedules."""
 
     form = ScheduleForm
@@ -229,18 +254,13 @@ class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     search_help_text = "How a name, or a path, begins."
     ordering = ("-enabled", "next_run", "id")
     sortable_by = ()
-    actions = ("enable", "disable")
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
+    actions = ("enable", "disable", "create_job")
     change_form_template = "admin/django_dbq/schedule_form.html"
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("name", "path", "args", "kwargs", "hook", "workspace", "queue_name")}),
         ("When", {"fields": ("kind", "minutes", "cron", "time_zone", "next_run", "repeats", "enabled")}),
         ("How", {"fields": ("catch_up", "no_overlap", "date_keyword")}),
     )
-
-    class Media:
-        css: ClassVar = {"all": ["django_dbq/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Schedule]:
         runs = ScheduleRun.objects.filter(schedule=models.OuterRef("pk"), job__isnull=False).order_by("-slot")
@@ -319,6 +339,24 @@ class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         word = "Enabled" if enabled else "Disabled"
         lists.note(request, changed, f"{word}.")
         messages.success(request, f"{word}: {len(changed)}.")
+
+    @admin.action(description="Create a job now", permissions=["change"])
+    def create_job(self, request: HttpRequest, queryset: models.QuerySet[Schedule]) -> None:
+        # Beside the slots: of these nothing changes.
+        created, now = [], timezone.now()
+        for schedule in queryset:
+            try:
+                if schedule.call is not None and (refusal := _refusal_of(schedule.path)) is not None:
+                    raise CallError(refusal)
+                with get_store(router.db_for_write(Job)).write():
+                    schedule.job(now).save()
+            except Exception as error:  # A creation hook may raise anything.
+                told = error if isinstance(error, DBQError) else f"{type(error).__name__}: {error}"
+                messages.error(request, f"{schedule}: {redact_text(str(told))}")
+            else:
+                created.append(schedule)
+        lists.note(request, created, "A job was created.")
+        messages.success(request, f"Jobs created: {len(created)}.")
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -432,6 +470,14 @@ def _call(schedule: Schedule) -> dict[str, Any]:
         with suppress(ValueError, TypeError):
             found |= json.loads(schedule.call)
     return found
+
+
+def _refusal_of(path: str) -> str | None:
+    """Return why those who edit schedules may not have a function called; None where they may."""
+    try:
+        return allowlist.refusal_of(path, "the schedules of this form")
+    except CallError as error:
+        return str(error)
 
 
 def _is_as_signed(schedule: Schedule) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import models, transaction
 
 from django_dbq.engine.lifecycle import (
+    DUE_STATES,
     GivenBack,
     State,
     Transition,
@@ -196,13 +197,24 @@ class Store(Pruning, Groups, Schedules):
         """Cancel the calls with this identity that have not begun; return how many."""
 
     @abstractmethod
-    def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
-        """Make finished jobs READY again at the task they ended at, or their first; return how many.
+    def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> set[Any]:
+        """Make finished jobs READY again at the task they ended at, or their first; return which.
 
         The final job of a group is WAITING, unless the others have ended. Attempts count
         anew, the workspace stays. `stuck` also takes jobs that a worker of
         the original package has left PROCESSING or STOPPING.
         """
+
+    def run_now(self, job_ids: Collection[Any]) -> set[Any]:
+        """Let jobs that wait for a time wait for none; return which."""
+        with self.write():
+            # Locked first, so that none of them is claimed meanwhile, and by the key alone.
+            rows = Job.objects.using(self.using).filter(pk__in=list(job_ids))
+            locked = rows.order_by("pk").select_for_update().values_list("pk", "state", "run_after")
+            waiting = {pk for pk, state, run_after in locked if state in DUE_STATES and run_after is not None}
+            moment = self._moment()
+            rows.filter(pk__in=waiting).update(run_after=None, staged=True, modified=moment)
+            return waiting
 
     @abstractmethod
     def stage(self, *, now: datetime.datetime | None = None) -> int:

@@ -187,9 +187,9 @@ class PortableStore(base.Store):
             now = self.clock()
             return self._jobs().filter(id__in=ids).update(state=State.CANCELLED, finished=now, modified=now)
 
-    def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
+    def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> set[Any]:
         with self.write():
-            retried = 0
+            retried = set()
             for job in self._waited_for(job_ids):
                 is_stuck = stuck and job.state in HELD_STATES and job.claimed_by is None
                 if job.state not in FINISHED_STATES and not is_stuck:
@@ -201,18 +201,15 @@ class PortableStore(base.Store):
                     if not job.plan:
                         continue
                     values |= {"next_task": job.plan[0], "position": 0}
-                retried += (
-                    self._jobs()
-                    .filter(id=job.id)
-                    .update(
-                        state=State.WAITING if job.ends.using(self.using).exists() else State.READY,
-                        staged=True,
-                        finished=None,
-                        cancel_requested=False,
-                        modified=self.clock(),
-                        **values,
-                    )
+                self._jobs().filter(id=job.id).update(
+                    state=State.WAITING if job.ends.using(self.using).exists() else State.READY,
+                    staged=True,
+                    finished=None,
+                    cancel_requested=False,
+                    modified=self.clock(),
+                    **values,
                 )
+                retried.add(job.id)
             self.wake()
             return retried
 

@@ -248,10 +248,10 @@ class PostgresStore(base.Store):
     def deschedule(self, identity: str) -> int:
         return self._run("deschedule", {"identity": identity})
 
-    def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> int:
-        retried = self._run("retry", {"ids": list(job_ids), "from_start": from_start, "stuck": stuck})
+    def retry(self, job_ids: Collection[Any], *, from_start: bool = False, stuck: bool = False) -> set[Any]:
+        rows = self._rows("retry", {"ids": list(job_ids), "from_start": from_start, "stuck": stuck})
         self.wake()
-        return retried
+        return {pk for (pk,) in rows}
 
     def stage(self, *, now: datetime.datetime | None = None) -> int:
         return self._run("stage", {"now": now, "limit": base.STAGE_BATCH})

@@ -145,7 +145,7 @@ class Keeper(threading.Thread):
                 return
             self.code = 1
             cure = "run manage.py migrate: " if is_missing(error) else ""
-            logger.critical("Worker stops: %s%s", cure, str(error).strip(), exc_info=error)
+            logger.critical("Worker stops: %s%s", cure, redact_text(str(error).strip()), exc_info=error)
             self._gave_up = True  # From now on hurry() leaves, which may be called in this moment.
             if self._session.hurried:
                 self.leave()

@@ -223,6 +223,15 @@ def test_a_workflow_that_fails_is_recorded_too(flush):
     assert facts(job)[0] == "FAILED"
 
 
+def test_the_failure_that_stops_a_pass_is_told_without_the_secret_that_it_tells(flush):
+    job = Job.objects.create(name="leak")
+    code, said = flush()
+    assert (
+        code == 1 and f"Stopped at job {job.id} (leak): ValueError: cannot log in with password=***" in said
+    )
+    assert "hunter2" not in said
+
+
 # Beside others.
 
 

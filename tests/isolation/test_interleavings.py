@@ -353,7 +353,7 @@ def prune_and_retry(store):
 
     return {
         "prune": [lambda: store.prune(tomorrow).jobs.total()],
-        "retry": [lambda: store.retry([job.pk])],
+        "retry": [lambda: len(store.retry([job.pk]))],
     }, check
 
 
@@ -520,7 +520,7 @@ def retry_and_delete_of_many(store):
 
     return {
         "holder": [lambda: Job.objects.select_for_update().filter(pk=jobs[1].pk).first()],
-        "retry": [lambda: store.retry([job.pk for job in jobs])],
+        "retry": [lambda: len(store.retry([job.pk for job in jobs]))],
         "delete": [lambda: Job.objects.all().delete()],
     }, check
 

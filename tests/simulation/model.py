@@ -184,8 +184,8 @@ class ModelStore:
             states[pk] = str(row.state)
         return states
 
-    def retry(self, job_ids: Any, *, from_start: bool) -> int:
-        retried = 0
+    def retry(self, job_ids: Any, *, from_start: bool) -> set[Any]:
+        retried = set()
         for pk in job_ids:
             row = self.rows.get(pk)
             if row is None or row.state not in FINISHED_STATES:
@@ -195,7 +195,7 @@ class ModelStore:
             row.attempt = row.lost_attempts = 0
             row.run_after, row.staged, row.finished = None, True, None
             row.state = State.READY
-            retried += 1
+            retried.add(pk)
         return retried
 
     def stage(self, *, now: float) -> int:

@@ -61,8 +61,9 @@ if "mariadb" in ALIASES:
             store.deschedule("i")
             store.retry([job.id])
             store.cancel([job.id, held.id])
+            store.run_now([job.id])
             store.expire(["one"])
             record(store, transition(held))
         locking = [query["sql"] for query in ran if "FOR UPDATE" in query["sql"]]
         by_key = re.compile(r"WHERE `django_dbq_job`\.`id` IN \([^)]*\) ORDER BY \S+ ASC FOR UPDATE")
-        assert len(locking) == 5 and all(by_key.search(sql) for sql in locking), locking
+        assert len(locking) == 6 and all(by_key.search(sql) for sql in locking), locking

@@ -136,14 +136,14 @@ def test_groups_that_are_not_done_do_not_hold_up_those_that_are(store, monkeypat
 def test_a_retried_final_job_is_due_only_if_the_others_have_ended(store, ended_as, other, then):
     _, final, _ = a_group(store, other)
     Job.objects.using(store.using).filter(pk=final.pk).update(state=ended_as, finished=clock(store))
-    assert store.retry([final.pk]) == 1
+    assert store.retry([final.pk]) == {final.pk}
     assert (state(store, final), reread(store, final).finished) == (then, None)
 
 
 def test_a_final_job_retried_with_the_others_waits_for_them(store):
     _, final, [other] = a_group(store, "COMPLETE")
     Job.objects.using(store.using).filter(pk=final.pk).update(state="COMPLETE")
-    assert store.retry([final.pk, other.pk]) == 2
+    assert store.retry([final.pk, other.pk]) == {final.pk, other.pk}
     assert (state(store, final), state(store, other)) == ("WAITING", "READY")
 
 

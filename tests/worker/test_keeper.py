@@ -173,3 +173,21 @@ def test_a_call_whose_success_is_not_to_be_kept_stays_when_the_database_refuses_
     keeper._collect(0)
     keeper._record()
     assert Job.objects.get().state == "FAILED"
+
+
+class Falling(Keeper):
+    """One that an error ends which tells a secret."""
+
+    def _loop(self):
+        raise ValueError("no login with password=hunter2")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_stops_a_worker_is_logged_without_the_secret_that_it_tells(caplog):
+    executor = Executor("default", "host:1:abc")
+    keeper = Falling(WorkerSettings(using="default"), executor, Backlog(), [Slot()], lambda: None)
+    keeper.start()
+    keeper.join()
+    assert keeper.code == 1
+    assert "Worker stops: no login with password=********" in caplog.text
+    assert "hunter2" not in caplog.text

@@ -14,6 +14,7 @@ from django_dbq.management.command import JobsCommand
 from django_dbq.management.faults import show_faults
 from django_dbq.management.logs import log_to_stderr
 from django_dbq.models import Job
+from django_dbq.redaction import redact_text
 from django_dbq.store import get_store
 from django_dbq.worker.runner import Runner
 from django_dbq.worker.settings import WorkerSettings
@@ -57,7 +58,7 @@ class Command(JobsCommand):
         code = runner.run()  # With nothing chosen too: it takes back what a killed pass has left.
         if runner.failure is not None:
             job, transition = runner.failure.job, runner.failure.transition
-            why = transition.error or transition.outcome
+            why = redact_text(transition.error or transition.outcome)
             raise CommandError(f"Stopped at job {job.id} ({job.name}): {why}")
         if code:
             raise CommandError("The pass could not go on; the log says why.")

@@ -55,7 +55,7 @@ class Command(JobsCommand):
             self.stdout.write(f"Would retry jobs: {len(ids)}")
             return
         retried = sum(
-            get_store(using).retry(batch, from_start=options["from_start"], stuck=options["stuck"])
+            len(get_store(using).retry(batch, from_start=options["from_start"], stuck=options["stuck"]))
             for batch in batches(ids)
         )
         if retried:

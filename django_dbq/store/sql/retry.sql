@@ -31,3 +31,4 @@ SET state = CASE
     modified = statement_timestamp()
 FROM ended
 WHERE job.id = ended.id
+RETURNING job.id
