@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.actions import delete_selected as confirm_and_delete
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -65,7 +65,10 @@ class JobAdmin(Page):
     list_per_page = 50
     list_max_show_all = 200
     paginator = lists.BoundedPaginator
-    actions = ("retry", "retry_from_start", "run_now", "cancel", "pause_queues", "resume_queues")
+    actions = (
+        *("retry", "retry_from_start", "run_now", "cancel", "pause_queues", "resume_queues"),
+        "delete_selected",
+    )
     change_list_template = "admin/django_dbq/job_list.html"
     states: ClassVar[Collection[State]] = ()  # Of the list, where it does not have all.
     condition: ClassVar[models.Q] = models.Q()
@@ -199,11 +202,17 @@ class JobAdmin(Page):
 
     # Deleting: Django would read every job, and every attempt, to list them.
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions: dict[str, Any] = super().get_actions(request)
-        if "delete_selected" in actions:  # A site may have taken it away.
-            actions["delete_selected"] = (_delete_selected, *actions["delete_selected"][1:])
-        return actions
+    @admin.action(description=confirm_and_delete.short_description, permissions=["delete_selected"])  # type: ignore[attr-defined]
+    def delete_selected(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> Any:
+        """Do what Django does, to so many jobs as the form can name that comes back when it is confirmed."""
+        fields_max = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+        most = ACTION_MAX if fields_max is None else min(ACTION_MAX, fields_max - OTHER_FIELDS)
+        return confirm_and_delete(self, request, _first(request, queryset, most))
+
+    def has_delete_selected_permission(self, request: HttpRequest) -> bool:
+        # A site may have taken the action away.
+        left = {name for name, _ in self.admin_site.actions}
+        return self.has_delete_permission(request) and "delete_selected" in left
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -348,13 +357,6 @@ _APPLY: dict[str, Callable[[Store, Collection[Any]], set[Any]]] = {
     "run_now": lambda store, ids: store.run_now(ids),
     "cancel": lambda store, ids: {*store.cancel(ids)},
 }
-
-
-def _delete_selected(page: JobAdmin, request: HttpRequest, queryset: models.QuerySet[Job]) -> Any:
-    """Do what Django does, to so many jobs as the form can name that comes back when it is confirmed."""
-    fields_max = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
-    most = ACTION_MAX if fields_max is None else min(ACTION_MAX, fields_max - OTHER_FIELDS)
-    return delete_selected(page, request, _first(request, queryset, most))
 
 
 def _first(request: HttpRequest, queryset: models.QuerySet[Job], most: int) -> models.QuerySet[Job]:
