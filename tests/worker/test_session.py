@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -24,7 +25,8 @@ def raised(error, cause):
 
 def of_sqlite(statement):
     try:
-        sqlite3.connect(":memory:").execute(statement)
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute(statement)
     except sqlite3.Error as error:
         return raised(OperationalError(*error.args), error)
 
