@@ -26,7 +26,7 @@ def refusal_of(path: str, edge: str) -> str | None:
 
 
 def refusal_by_name(path: str, edge: str) -> str | None:
-    """Return what `refusal_of` can say without importing anything, which is all there is of an exception."""
+    """Return what `refusal_of` says of a path before it imports anything: for an exception, that is all."""
     if path in conf.options().API_FUNCTIONS:
         return None
     if not (prefixes := _prefixes(path)):

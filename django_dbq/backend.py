@@ -21,7 +21,7 @@ from django.utils import timezone
 from django_dbq import calls
 from django_dbq.checks import check_backend
 from django_dbq.engine.directives import Finish, Snooze
-from django_dbq.engine.lifecycle import HELD_STATES, UNSUCCESSFUL, CutOff, State
+from django_dbq.engine.lifecycle import HELD_STATES, UNSUCCESSFUL, CutOff, Lost, State
 from django_dbq.engine.workflow import parse_backend
 from django_dbq.engine.workspace import printable
 from django_dbq.exceptions import BadSignature, WorkerLost
@@ -220,7 +220,7 @@ _LAST_LINE = re.compile(r"^(?:  \| )?([A-Za-z_][\w.<>]*)(?::|$)", re.MULTILINE)
 
 def _error_of(run: TaskRun) -> TaskError:
     text = run.error or ""
-    if run.outcome in ("lost", CutOff.kind):
+    if run.outcome in (Lost.kind, CutOff.kind):
         return TaskError(exception_class_path=_path_of_class(WorkerLost), traceback=text)
     # After the frames, which are indented, the class stands at the beginning of its line.
     last = _CHAIN.split(text)[-1]

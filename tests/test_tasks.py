@@ -874,16 +874,21 @@ def test_the_failure_hooks_changes_are_kept_where_the_task_spoiled_the_workspace
     assert job.workspace["count"] == 1 and "['bad']" in job.workspace["failure"]
 
 
+def rescued(job, lost_attempts):
+    """Have a worker take back a job whose worker died, as so many others before; return it then."""
+    held = {"state": "PROCESSING", "claimed_by": "dead", "lease_until": timezone.now() - 60 * SECOND}
+    Job.objects.filter(pk=job.pk).update(claim=1, attempt=1, lost_attempts=lost_attempts, **held)
+    work()
+    job.refresh_from_db()
+    return job
+
+
 @by_a_worker
 def test_a_job_whose_workers_died_too_often_is_failed_with_its_hook_by_the_worker_that_rescues(
     create, settings
 ):
     settings.DBQ = {"LOST_ATTEMPTS_MAX": 2}
-    job = create(count, nothing, **HOOKS)
-    held = {"state": "PROCESSING", "claimed_by": "dead", "lease_until": timezone.now() - 60 * SECOND}
-    Job.objects.filter(pk=job.pk).update(claim=1, attempt=1, lost_attempts=1, **held)
-    work()
-    job.refresh_from_db()
+    job = rescued(create(count, nothing, **HOOKS), lost_attempts=1)
     assert (job.state, job.lost_attempts) == ("FAILED", 2) and "WorkerLost" in job.error
     assert [CALLS[0][:2], CALLS[1]] == [("failed", WorkerLost), "post"] and "pre" not in CALLS
     assert job.workspace["failure"].startswith("2 attempts at tests.test_tasks.count were lost")
@@ -1754,11 +1759,7 @@ def test_an_error_that_no_check_has_foreseen_fails_its_job_and_no_other(create, 
 @by_a_worker
 def test_hooks_that_have_cost_as_many_workers_as_the_task_are_called_no_more(create, settings):
     settings.DBQ = {"LOST_ATTEMPTS_MAX": 2}
-    job = create(count, nothing, **HOOKS)
-    held = {"state": "PROCESSING", "claimed_by": "dead", "lease_until": timezone.now() - 60 * SECOND}
-    Job.objects.filter(pk=job.pk).update(claim=1, attempt=1, lost_attempts=3, **held)
-    work()
-    job.refresh_from_db()
+    job = rescued(create(count, nothing, **HOOKS), lost_attempts=3)
     assert (job.state, job.lost_attempts, CALLS) == ("FAILED", 4, [])
     assert "nor are its hooks called any more" in job.error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from operator import itemgetter
@@ -178,7 +179,7 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(OF_STATE[State(value)]) if value in list(State) else queryset
 
 
-class _OneOfMany(admin.SimpleListFilter):
+class _OneOfMany(admin.SimpleListFilter, ABC):
     """A column of no index, and values of it from JOBS and the newest jobs."""
 
     column: str
@@ -189,8 +190,9 @@ class _OneOfMany(admin.SimpleListFilter):
             names.add(value)
         return [(name, name) for name in sorted(names)]
 
+    @abstractmethod
     def declared(self) -> Iterable[str]:
-        raise NotImplementedError
+        """Return the values that JOBS, or a row of its own, has."""
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Job]) -> models.QuerySet[Job]:
         value = self.value()

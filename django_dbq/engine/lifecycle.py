@@ -122,7 +122,7 @@ class CutOff:
 
 
 Outcome = Done | Finished | WentTo | Snoozed | Failed | Lost | Parked | GivenBack | CutOff
-UNSUCCESSFUL = ("failed", "lost", CutOff.kind)  # Outcomes in the history.
+UNSUCCESSFUL = (Failed.kind, Lost.kind, CutOff.kind)  # Outcomes in the history.
 
 
 @dataclass(slots=True)

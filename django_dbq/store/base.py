@@ -176,6 +176,11 @@ class Store(Pruning, Groups, Schedules):
         `stopping` shows them as STOPPING: their worker was asked to exit.
         """
 
+    def lock(self, job: Job, *, worker: str) -> bool:
+        """Keep others from a held job's row until the present transaction ends; tell if it is still held."""
+        rows = Job.objects.using(self.using).filter(pk=job.pk, claim=job.claim, claimed_by=worker)
+        return bool(rows.select_for_update().values_list("pk", flat=True))
+
     def locked(self, job_ids: Collection[Any]) -> set[Any]:
         """Return which of these rows another transaction has locked, for the moment."""
         rows = (

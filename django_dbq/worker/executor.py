@@ -299,7 +299,7 @@ class Executor:
                     self._locks_first |= code_of(error) == SERIALIZATION_FAILURE
                     seconds = time.monotonic() - began
                     return Attempt(job, decide(job, GivenBack()), seconds, error, unsure=unsure)
-                return _cut_off(job, error, began, unsure)
+                return _without_hooks(job, CutOff(line_of(error)), error, began, unsure)
             if attempt is not None and (states := self._committed(attempt)):
                 # What the task had left to be called on commit raised: nothing of it is undone.
                 logger.exception("On commit failed: job=%s name=%s task=%s", job.id, job.name, job.next_task)
@@ -312,9 +312,8 @@ class Executor:
 
         At REPEATABLE READ and above what others change meanwhile, a renewed lease, cannot be recorded over.
         """
-        rows = Job.objects.using(self.using).filter(pk=job.pk, claim=job.claim, claimed_by=self.worker)
         with self.watching(connections[self.using]):
-            if not rows.select_for_update().values_list("pk", flat=True).first():
+            if not self.store.lock(job, worker=self.worker):
                 raise LeaseLost(f"job {job.id} is no longer this worker's")
         self._renew_after_commit(job)
 
@@ -579,22 +578,18 @@ def _function_told(job: Job, step: _Step) -> Any:
 
 
 def _refused(job: Job, error: Exception, began: float) -> Attempt:
-    """Fail a call whose row cannot be used: nothing of it is, and no attempt will be better."""
-    transition = decide(job, Failed(line_of(error), may_retry=False))
-    seconds = time.monotonic() - began
-    transition.run = Run(
-        job.next_task, job.position, job.attempt, "failed", began, seconds, error=line_of(error)
-    )
-    return Attempt(job, transition, seconds, error)
+    """Fail a job of whose row nothing can be used: no attempt will be better."""
+    return _without_hooks(job, Failed(line_of(error), may_retry=False), error, began)
 
 
-def _cut_off(job: Job, error: BaseException, began: float, unsure: Transition | None) -> Attempt:
-    """Return an attempt whose transaction ended before its commit, with the connection."""
-    transition = decide(job, CutOff(line_of(error)))
+def _without_hooks(
+    job: Job, outcome: Failed | CutOff, error: BaseException, began: float, unsure: Transition | None = None
+) -> Attempt:
+    """Return an attempt that is noted in the history, and that no hook hears of."""
+    transition = decide(job, outcome)
     seconds = time.monotonic() - began
-    transition.run = Run(
-        job.next_task, job.position, job.attempt, transition.outcome, began, seconds, transition.error
-    )
+    place = (job.next_task, job.position, job.attempt)
+    transition.run = Run(*place, outcome.kind, began, seconds, outcome.error)
     return Attempt(job, transition, seconds, error, unsure=unsure)
 
 

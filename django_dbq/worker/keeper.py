@@ -424,7 +424,7 @@ class Keeper(threading.Thread):
             return
         ended = {attempt.job.id for attempt in self._put_off}
         busy = len(self._held) - len(ended)  # Waiting in the backlog, or running.
-        if any(job.lost_attempts for job in self._held.values() if job.id not in ended):
+        if any(job.lost_attempts and job.id not in ended for job in self._held.values()):
             return  # It may have killed its worker: nothing is to be lost beside it.
         limit = self.pace.limit(len(self.backlog), len(self.slots) - (busy - len(self.backlog)))
         if self.settings.rate_limit_seconds:
